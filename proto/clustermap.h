@@ -1,0 +1,83 @@
+/* Clustermap: the cluster as registers joined by version.
+ *
+ * Each register stands alone ("cluster", "node/<i>", "partition/<p>"); whoever holds two maps takes
+ * the newer of each register. Pure: no I/O. Not thread-safe.
+ *
+ * - clustermap_new() / clustermap_destroy()
+ * - clustermap_found()      a first map: nodes given, partitions placed (epoch 0)
+ * - clustermap_join()       take what is newer from a MAP message
+ * - clustermap_message()    the whole map as a MAP message
+ * - lookups: by partition, by node
+ */
+#ifndef PROTO_CLUSTERMAP_H
+#define PROTO_CLUSTERMAP_H
+
+#include "proto/base/arena.h"
+#include "proto/base/buffer.h"
+#include "proto/limits.h"
+#include "proto/message.h"
+
+struct clustermap_node {
+    uint64_t version; /* of the register; 0: this index is not used */
+    struct id128 id;
+    char name[NAME_SIZE_MAX], host[NAME_SIZE_MAX], rack[NAME_SIZE_MAX];
+    char address[ADDRESS_SIZE_MAX]; /* "tcp://HOST:PORT" */
+    uint32_t weight, state;
+    uint64_t incarnation;
+};
+
+struct clustermap_partition {
+    uint64_t version;
+    uint64_t epoch;
+    bool opened;
+    uint32_t primary;             /* node index */
+    uint32_t isr_count;
+    uint32_t isr[COPIES_MAX];     /* node indexes, the primary among them */
+    uint64_t replica_ids[COPIES_MAX]; /* of isr, same order */
+    uint32_t assigned_count;
+    uint32_t assigned[COPIES_MAX];
+    uint32_t state;
+};
+
+struct clustermap {
+    uint64_t version; /* sum of all registers' versions: differs when anything differs */
+    uint64_t cluster_version;
+    struct id128 cluster_id;
+    uint32_t partition_count, copies, isr_min;
+    uint32_t nodes_count; /* highest used index + 1 */
+    struct clustermap_node nodes[NODES_MAX];
+    struct clustermap_partition *partitions; /* partition_count of them, or NULL when empty */
+};
+
+/* An empty map (version 0, no partitions); NULL when out of memory. */
+struct clustermap *clustermap_new(void);
+void clustermap_destroy(struct clustermap **map_p);
+
+/* Make the first map of a cluster: m->nodes[0..nodes_count) and cluster_id, partition_count,
+ * copies, isr_min are filled in by the caller, this places the partitions, gives each replica an id
+ * (drawn from SHA-256(cluster id, partition, node id): the same on every node) and sets all register
+ * versions to 1. STATUS_OK, STATUS_CONFIG (bad counts, duplicate names or ids; reterr says which),
+ * STATUS_NOMEMORY. */
+enum status clustermap_found(struct clustermap *map, struct error *reterr);
+
+/* Take every register of m that is newer than ours. *ret_changed says whether any was.
+ * STATUS_MALFORMED: a register does not decode or is out of bounds; STATUS_WRONGCLUSTER: another
+ * cluster id (ours is not empty); in both cases nothing was taken. */
+enum status clustermap_join(struct clustermap *map, const struct map_message *m, bool *ret_changed);
+
+/* Append the whole map as one MAP frame to out. */
+enum status clustermap_pack(const struct clustermap *map, struct buffer *out);
+
+static inline bool clustermap_empty(const struct clustermap *map)
+{
+    return map->partitions == NULL;
+}
+
+/* Set partition p to epoch (opened), version + 1. For the primary that opened it. */
+void clustermap_set_epoch(struct clustermap *map, uint32_t p, uint64_t epoch);
+
+/* Index of the node with this name, or with this id; UINT32_MAX when there is none. */
+uint32_t clustermap_node_by_name(const struct clustermap *map, const char *name);
+uint32_t clustermap_node_by_id(const struct clustermap *map, struct id128 id);
+
+#endif

@@ -1,0 +1,243 @@
+/* Message: what is said, as plain structs; codec.h turns them into frames and back.
+ *
+ * A struct's arrays are borrowed: from an arena after codec_unpack_*, from whoever built it before
+ * codec_pack_*. Field meanings and units stand in data.proto and cluster.proto. Operations of one
+ * message stand at the same index of its arrays; after an unpack every array has `count` elements
+ * (arrays that were left out on the wire arrive as zeros).
+ */
+#ifndef PROTO_MESSAGE_H
+#define PROTO_MESSAGE_H
+
+#include "proto/base/bytes.h"
+#include "proto/base/status.h"
+
+#define PROTOCOL_MAGIC 0xD7
+#define PROTOCOL_VERSION 1
+#define MESSAGE_PREFIX_SIZE 4
+
+enum message_kind {
+    MESSAGE_HELLO = 1,
+    MESSAGE_HELLO_REPLY = 2,
+    MESSAGE_REQUEST = 3,
+    MESSAGE_ANSWER = 4,
+    MESSAGE_BATCH = 5,
+    MESSAGE_RESULTS = 6,
+    MESSAGE_REFUSED = 7,
+    MESSAGE_PING = 8,
+    MESSAGE_PONG = 9,
+    MESSAGE_MAP_REQUEST = 10,
+    MESSAGE_MAP = 11,
+    MESSAGE_STATUS_REQUEST = 12,
+    MESSAGE_STATUS = 13,
+    MESSAGE_HEARTBEAT = 32,
+    MESSAGE_PROMISE = 33,
+    MESSAGE_PROMISED = 34,
+    MESSAGE_APPEND = 35,
+    MESSAGE_ACK = 36,
+};
+
+enum role { ROLE_CLIENT = 1, ROLE_ROUTER = 2, ROLE_NODE = 3, ROLE_ADMIN = 4 };
+
+struct id128 {
+    uint8_t octets[16];
+};
+
+struct hello {
+    uint32_t protocol_min, protocol_max;
+    uint64_t features;
+    uint32_t role;
+    struct bytes cluster_id; /* 16 bytes or none */
+    uint64_t boot_id;
+    uint64_t ptime;
+    struct bytes name, software;
+    uint32_t operations_max, value_size_max;
+};
+
+enum operation_kind { KIND_READ = 1, KIND_WRITE = 2, KIND_OUTCOME = 3, KIND_SCAN = 4 };
+enum precondition {
+    PRECONDITION_NONE = 0,
+    PRECONDITION_ABSENT = 1,
+    PRECONDITION_PRESENT = 2,
+    PRECONDITION_VERSION = 3,
+    PRECONDITION_VALUE = 4,
+};
+enum mutation {
+    MUTATION_NONE = 0,
+    MUTATION_PUT = 1,
+    MUTATION_PUT_KEEP_EXPIRY = 2,
+    MUTATION_DELETE = 3,
+    MUTATION_INCREMENT = 4,
+};
+enum want { WANT_NOTHING = 0, WANT_OLD = 1, WANT_NEW = 2 };
+
+/* The version of a key: the position of its last write. Ordered by epoch, then seq. */
+struct version {
+    uint64_t epoch, seq;
+};
+
+/* A write as it travels in `operations`. */
+struct write {
+    enum precondition precondition;
+    enum mutation mutation;
+    enum want want;
+    struct bytes value;
+    int64_t delta;
+    struct version expected;
+    struct bytes expected_value;
+};
+
+struct outcome_query {
+    uint64_t client_id, seq;
+};
+
+struct scan_query {
+    uint32_t count_max, bytes_max;
+    bool keys_only;
+};
+
+struct scan_page {
+    size_t count;
+    struct bytes *keys, *values;
+    uint64_t *epochs, *seqs;
+    struct bytes next;
+};
+
+#define REQUEST_WHOLE 1u /* flags: one Answer for all operations */
+
+struct request {
+    uint64_t client_id, first_seq, ack_below, ptime_token;
+    uint32_t deadline_ms, flags;
+    size_t count;
+    uint32_t *kinds;
+    struct bytes *keys, *operations;
+};
+
+/* Flags of one operation's answer. */
+#define ANSWER_RETRY 0x01u
+#define ANSWER_IN_DOUBT 0x02u
+#define ANSWER_SYNCED 0x04u
+#define ANSWER_VALUE 0x08u
+#define ANSWER_COPIES_SHIFT 8
+#define ANSWER_COPIES_MASK 0xf00u
+
+/* Answer (router to client; ids are op_seqs) and Results (node to router; ids are tokens) have the
+ * same shape. */
+struct answer {
+    uint64_t owner; /* Answer: client_id. Results: router_boot */
+    uint64_t ptime;
+    size_t count;
+    uint64_t *ids;
+    uint32_t *statuses, *flags;
+    uint64_t *epochs, *seqs;
+    struct bytes *values;
+};
+
+struct batch {
+    uint64_t router_boot;
+    size_t count;
+    uint64_t *tokens;
+    uint32_t *kinds;
+    uint64_t *digests, *epochs, *client_ids, *seqs, *ack_belows, *ptime_tokens;
+    uint32_t *deadlines_ms;
+    struct bytes *keys, *operations;
+};
+
+struct refused {
+    enum status status;
+    struct bytes message;
+    uint32_t protocol_min, protocol_max;
+};
+
+struct ping {
+    uint64_t nonce, boot_id, ptime, map_version;
+};
+
+struct reg { /* `register` is a word of C */
+    struct bytes name;
+    uint64_t version;
+    struct bytes value;
+};
+
+struct map_message {
+    size_t count;
+    struct reg *registers;
+};
+
+struct cluster_value {
+    struct bytes cluster_id;
+    uint32_t partition_count, copies, isr_min;
+    size_t voters_count;
+    uint32_t *voters;
+};
+
+struct node_value {
+    struct bytes node_id, name, address, host, rack;
+    uint32_t weight, state;
+    uint64_t incarnation;
+};
+
+struct partition_value {
+    uint64_t epoch;
+    bool opened;
+    uint32_t primary, state;
+    size_t isr_count, assigned_count;
+    uint32_t *isr;
+    uint64_t *isr_replica_ids; /* isr_count of them, or NULL */
+    uint32_t *assigned;
+};
+
+struct status_message {
+    struct bytes name, role;
+    size_t count;
+    struct bytes *names;
+    uint64_t *values;
+};
+
+struct heartbeat {
+    uint32_t sender;
+    uint64_t incarnation, target_incarnation;
+    struct bytes cluster_id, node_id;
+    uint64_t map_version, ptime;
+};
+
+struct promise {
+    uint32_t sender;
+    uint64_t incarnation, target_incarnation;
+    size_t count;
+    uint32_t *partitions;
+    uint64_t *epochs;
+};
+
+struct promised {
+    uint32_t sender;
+    uint64_t incarnation, target_incarnation;
+    size_t count;
+    uint32_t *partitions;
+    uint64_t *epochs, *commit_epochs, *commit_seqs, *commit_hashes, *last_seqs;
+};
+
+#define APPEND_ADDITION_PENDING 1u
+
+struct append {
+    uint32_t sender;
+    uint64_t incarnation, target_incarnation, ptime;
+    size_t count; /* sections */
+    uint32_t *partitions;
+    uint64_t *epochs, *prev_epochs, *prev_seqs, *prev_hashes, *commit_seqs, *durable_seqs;
+    uint32_t *flags, *entry_counts;
+    size_t entries_count; /* the sum of entry_counts, checked by the codec */
+    struct bytes *entries;
+};
+
+#define ACK_GAP 1u
+
+struct ack {
+    uint32_t sender;
+    uint64_t incarnation, target_incarnation;
+    size_t count;
+    uint32_t *partitions;
+    uint64_t *epochs, *verified_seqs, *hashes;
+    uint32_t *flags;
+};
+
+#endif

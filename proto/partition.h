@@ -1,0 +1,24 @@
+/* Partition: key -> hash tag -> SHA-256 -> partition. The only file with OpenSSL's digest.
+ *
+ * The digest of a key is the first 8 bytes, big endian, of SHA-256 over its hash tag: the bytes
+ * between the first '{' and the first '}' after it, when there is at least one between them; else
+ * the whole key. The partition is the leading log2(count) bits of the digest.
+ */
+#ifndef PROTO_PARTITION_H
+#define PROTO_PARTITION_H
+
+#include "proto/base/bytes.h"
+
+/* Borrow the part of key that is hashed. */
+struct bytes partition_hash_tag(struct bytes key);
+
+/* Thread-safe: each thread keeps one digest context. */
+uint64_t partition_digest(struct bytes key);
+
+/* SHA-256 of data into ret[32], for placement and identities. */
+void partition_sha256(struct bytes data, uint8_t ret[static 32]);
+
+/* count is a power of two, 1..PARTITIONS_MAX. */
+uint32_t partition_of(uint64_t digest, uint32_t count);
+
+#endif
