@@ -1,0 +1,30 @@
+/* Overlay: committed keys that are not yet in the table. A hash by (slot, key); sorted on demand.
+ *
+ * An entry costs at most key + value + 64 bytes. Not thread-safe while it changes; a frozen one may
+ * be read by several threads.
+ */
+#ifndef STORAGE_OVERLAY_H
+#define STORAGE_OVERLAY_H
+
+#include "storage/table.h"
+
+struct overlay;
+
+struct overlay *overlay_new(void);
+void overlay_destroy(struct overlay **overlay_p);
+
+/* Copy in; replaces what was there. STATUS_OK or STATUS_NOMEMORY. */
+enum status overlay_put(struct overlay *o, uint32_t slot, uint64_t digest, struct bytes key,
+                        const struct item *item);
+/* False: not here. A deleted key is here, with present false. View until the next put. */
+bool overlay_get(const struct overlay *o, uint32_t slot, uint64_t digest, struct bytes key,
+                 struct item *ret);
+
+/* All rows of one slot (or of all slots: UINT32_MAX), sorted in table order: an array of *ret_count
+ * rows of views, to be freed with free(); NULL when empty or out of memory (*ret_count tells). */
+struct table_row *overlay_sorted(const struct overlay *o, uint32_t slot, size_t *ret_count);
+
+uint64_t overlay_count(const struct overlay *o);
+uint64_t overlay_bytes(const struct overlay *o);
+
+#endif
