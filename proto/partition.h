@@ -12,7 +12,7 @@
 /* Borrow the part of key that is hashed. */
 struct bytes partition_hash_tag(struct bytes key);
 
-/* Thread-safe: each thread keeps one digest context. */
+/* Thread-safe: no state between calls. */
 uint64_t partition_digest(struct bytes key);
 
 /* SHA-256 of data into ret[32], for placement and identities. */

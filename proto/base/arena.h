@@ -10,7 +10,7 @@
 struct arena_block;
 
 struct arena {
-    struct arena_block *blocks; /* newest first; the first block is kept over a reset */
+    struct arena_block *blocks; /* newest first; a reset keeps the newest, if it is not large */
     size_t used;                /* bytes handed out since the last reset */
     size_t cap;                 /* arena_alloc() fails beyond it */
 };
