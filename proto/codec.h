@@ -1,12 +1,17 @@
 /* Codec: messages to bytes and back. The only file that knows protobuf-c.
  *
  * Pack: appends a whole frame (prefix and message) to out. STATUS_OK, or STATUS_TOOBIG /
- * STATUS_NOMEMORY when out cannot take it (then out is unchanged).
+ * STATUS_NOMEMORY when out cannot take it (then out is unchanged). Arrays of zeros are left out on
+ * the wire; but for the first array of a message (kinds, ids, tokens, partitions, keys of a page) a
+ * NULL instead of an array means zeros, too. Texts end at their first zero byte.
  *
  * Unpack: checks prefix, decodes, and checks every field: array lengths agree, sizes and enums are
  * within proto/limits.h. STATUS_OK, or STATUS_MALFORMED (nothing else is written). All that *ret
- * points at lives in arena, which is reset with a cap of 4 x frame size + 64 KiB: one message per
- * arena at a time. `frame` may be freed after the call.
+ * points at lives in arena, which is reset with a cap of 4 x frame size + 2 MiB: one message per
+ * arena at a time. `frame` may be freed after the call. The size of keys is not checked here: one
+ * bad key is one bad answer, not a bad message. Fields that we do not know are skipped, except in
+ * what we are asked to do (write, outcome query, scan query): that is MALFORMED rather than done by
+ * half.
  *
  * Never reads outside of `frame`, whatever it holds. No global state; thread-safe on different
  * arenas.
@@ -72,6 +77,7 @@ enum status codec_pack_outcome_query(const struct outcome_query *m, struct buffe
 enum status codec_unpack_outcome_query(struct bytes part, struct outcome_query *ret);
 enum status codec_pack_scan_query(const struct scan_query *m, struct buffer *out);
 enum status codec_unpack_scan_query(struct bytes part, struct scan_query *ret);
+/* A page has at most MESSAGE_OPERATIONS_MAX keys. */
 enum status codec_pack_scan_page(const struct scan_page *m, struct buffer *out);
 enum status codec_unpack_scan_page(struct bytes part, struct arena *arena, struct scan_page *ret);
 enum status codec_pack_cluster_value(const struct cluster_value *m, struct buffer *out);
