@@ -16,7 +16,7 @@ struct histogram {
 void histogram_init(struct histogram *h);
 void histogram_add(struct histogram *h, uint64_t value);
 void histogram_merge(struct histogram *into, const struct histogram *from);
-/* The value at or below which `permille_x10`/10000 of the samples lie (5000 median, 9990 p99.9);
+/* The value at or below which `per_10000`/10000 of the samples lie (5000 median, 9990 p99.9);
  * 0 when empty. */
 uint64_t histogram_quantile(const struct histogram *h, uint32_t per_10000);
 
