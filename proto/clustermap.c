@@ -614,8 +614,11 @@ void clustermap_set_epoch(struct clustermap *map, uint32_t p, uint64_t epoch)
     ENSURE(epoch >= partition->epoch);
     partition->epoch = epoch;
     partition->opened = true;
-    partition->version++;
-    map->version++;
+    /* A primary that restarted may not have seen its own last register yet; epochs never repeat, so
+     * a version above the epoch is above every version that it gave before. */
+    uint64_t version = partition->version > epoch ? partition->version + 1 : epoch + 1;
+    map->version += version - partition->version;
+    partition->version = version;
 }
 
 uint32_t clustermap_node_by_name(const struct clustermap *map, const char *name)

@@ -73,7 +73,8 @@ static inline bool clustermap_empty(const struct clustermap *map)
     return map->partitions == NULL;
 }
 
-/* Set partition p to epoch (opened), version + 1. For the primary that opened it. */
+/* Set partition p to epoch (opened), under a version that is higher than before and than epoch. For
+ * the primary that opened it. */
 void clustermap_set_epoch(struct clustermap *map, uint32_t p, uint64_t epoch);
 
 /* Index of the node with this name, or with this id; UINT32_MAX when there is none. */

@@ -1,0 +1,102 @@
+/* Core: what the parts of a node's brain share: options, map, store, indexes, this turn.
+ *
+ *   node.c     events to the parts, peers, recovery, checkpoints
+ *   serve.c    client operations at one replica: read, write, outcome, scan
+ *   lead.c     the primary's side of replication: epochs, APPEND, commit
+ *   follow.c   the replica's side: promise, accept, truncate, acknowledge
+ *   replica.c  one partition's log suffix and state: append, apply, replay, save
+ *   outbox.c   messages to peers, one per lane and turn
+ */
+#ifndef STORAGE_CORE_H
+#define STORAGE_CORE_H
+
+#include "storage/cold.h"
+#include "storage/node.h"
+#include "storage/outbox.h"
+#include "storage/pending.h"
+#include "storage/replies.h"
+
+struct replica;
+
+/* What this node knows of another one. */
+struct peer {
+    uint64_t incarnation; /* 0: never heard of */
+    uint64_t heard_ms;    /* of the last heartbeat */
+    uint64_t map_version;
+    uint64_t map_asked_ms;
+    bool up;     /* heard within suspect_ms */
+    bool shares; /* a partition with us: heartbeats go there */
+};
+
+enum durable_kind { DURABLE_ENTRY, DURABLE_PROMISE, DURABLE_AGAIN };
+
+/* What becomes true when the log is durable up to lsn; in lsn order. */
+struct durable_item {
+    uint64_t lsn;
+    struct replica *replica;
+    enum durable_kind kind;
+    uint64_t number; /* ENTRY, AGAIN: seq. PROMISE: epoch */
+};
+
+struct durable_queue {
+    struct durable_item *items; /* ring; capacity is a power of two */
+    size_t head, count, capacity;
+};
+
+struct core {
+    /* Fixed at start. */
+    struct node_options options;
+    struct clustermap *map;
+    struct store *store;
+    node_commit_fn *on_commit;
+    void *on_commit_arg;
+
+    /* Replicas of this node: by partition, by slot. NULL: none. */
+    struct replica **by_partition;
+    struct replica **by_slot;
+    uint32_t slots_count, slots_capacity; /* slots 1..slots_count are given away */
+
+    /* Shared between partitions. */
+    struct pending_index pending;
+    struct replies replies;
+    struct cold cold;
+    struct outbox outbox;
+    struct durable_queue queue;
+    struct peer *peers;
+    uint32_t peers_count; /* nodes of the map at start: membership is fixed */
+    uint64_t next_lsn, durable_lsn;
+    uint64_t ptime_max; /* highest ptime of a committed entry known here */
+    bool space_low;
+    struct node_counters counters;
+
+    /* This turn. */
+    uint64_t now_ms, wall_ms;
+    struct node_effects *out;
+    enum status failed; /* the first error that must end the process */
+    struct replica **touched; /* replicas with something to send at the end of the turn */
+    uint32_t touched_count;
+    struct buffer scratch;  /* an entry's body while it is built */
+    struct arena arena;     /* an operation while it is evaluated */
+};
+
+/* Remember the first error; returns it. */
+enum status core_fail(struct core *c, enum status status);
+
+/* Put a record into this turn's effects; returns its lsn (0 after core_fail()). */
+uint64_t core_record(struct core *c, enum record_kind kind, uint32_t slot, struct bytes body);
+
+/* replica_... will be told when lsn is durable (node.c). */
+void core_when_durable(struct core *c, uint64_t lsn, struct replica *r, enum durable_kind kind,
+                       uint64_t number);
+
+/* r has something to send: it is asked at the end of the turn. */
+void core_touch(struct core *c, struct replica *r);
+
+/* Answer an operation. */
+void core_reply(struct core *c, struct asker to, const struct reply *reply);
+void core_refuse(struct core *c, struct asker to, enum status status);
+
+/* Have the table read for k; generation is the store's. */
+void core_fetch(struct core *c, const struct cold_key *k, uint64_t generation);
+
+#endif

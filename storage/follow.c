@@ -1,0 +1,150 @@
+#include "storage/follow.h"
+
+#include "proto/base/ensure.h"
+#include "proto/base/mutant.h"
+
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+void follow_promise(struct core *c, struct replica *r, uint64_t incarnation, uint64_t epoch)
+{
+    ENSURE(!r->leads);
+    if (epoch > r->promised_epoch)
+        replica_promise(c, r, epoch);
+    if (epoch == r->promised_epoch)
+        r->lead_incarnation = incarnation;
+    r->promised_due = true;
+    core_touch(c, r);
+}
+
+/* Rules W6 and R3: the primary's word, or, where we two are all members, what both disks have. */
+static void try_commit(struct core *c, struct replica *r, uint64_t told)
+{
+    uint64_t seq = told;
+    if (r->members_count == 1 && !r->lead_addition) {
+        uint64_t both = MUTANT(3) ? r->durable_seq : smaller(r->durable_seq, r->lead_durable);
+        if (both > seq)
+            seq = both;
+    }
+    if (!MUTANT(5))
+        seq = smaller(seq, r->verified_seq);
+    seq = smaller(seq, r->last.seq);
+    if (seq > r->commit.seq)
+        replica_commit(c, r, seq);
+}
+
+void follow_durable(struct core *c, struct replica *r)
+{
+    r->ack_due = true;
+    try_commit(c, r, r->commit.seq);
+    core_touch(c, r);
+}
+
+/* Take one entry that follows `prev` in the primary's log. False: nonsense. */
+static bool accept(struct core *c, struct replica *r, struct bytes padded, struct position *prev)
+{
+    struct bytes body = record_entry_trim(padded);
+    struct entry e;
+    uint64_t hash, known;
+    if (body.size == 0 || record_entry_decode(body, &e) != STATUS_OK)
+        return false;
+    if (e.seq != prev->seq + 1 || e.prev_hash != prev->hash || e.epoch > r->promised_epoch)
+        return false;
+    hash = record_entry_hash(body, e.prev_hash);
+    *prev = (struct position){e.epoch, e.seq, hash};
+    if (e.seq < r->commit.seq)
+        return true;
+    if (replica_hash(r, e.seq, &known)) {
+        if (known == hash)
+            return true;
+        if (e.seq <= r->commit.seq)
+            return false; /* the primary contradicts what is committed: never follow */
+        replica_truncate(c, r, e.seq);
+    }
+    if (replica_append(c, r, body) == NULL)
+        return false;
+    if (MUTANT(27))
+        replica_remember(c, r, &e);
+    return true;
+}
+
+/* Does the section continue something that we have? */
+static bool fits(const struct replica *r, const struct follow_section *s)
+{
+    uint64_t known;
+    if (s->prev_seq < r->commit.seq)
+        return true; /* begins in what is committed, which both have */
+    return replica_hash(r, s->prev_seq, &known) && known == s->prev_hash;
+}
+
+static void accept_all(struct core *c, struct replica *r, const struct follow_section *s)
+{
+    struct position at = {s->prev_epoch, s->prev_seq, s->prev_hash};
+    for (size_t i = 0; i < s->entries_count && c->failed == STATUS_OK; i++) {
+        if (accept(c, r, s->entries[i], &at))
+            continue;
+        c->counters.malformed++;
+        break;
+    }
+    if (at.seq > r->verified_seq && at.seq <= r->last.seq)
+        r->verified_seq = at.seq;
+}
+
+void follow_append(struct core *c, struct replica *r, uint64_t incarnation,
+                   const struct follow_section *s)
+{
+    if (r->leads || s->epoch != r->promised_epoch || incarnation != r->lead_incarnation) {
+        c->counters.stale_messages++;
+        return;
+    }
+    if (s->durable_seq > r->lead_durable)
+        r->lead_durable = s->durable_seq;
+    r->lead_addition = (s->flags & APPEND_ADDITION_PENDING) != 0;
+    r->ack_gap = !fits(r, s);
+    if (r->ack_gap)
+        c->counters.gaps++;
+    else
+        accept_all(c, r, s);
+    r->ack_due = r->ack_due || r->ack_gap || s->entries_count > 0;
+    try_commit(c, r, s->commit_seq);
+    core_touch(c, r);
+}
+
+static void flush_promised(struct core *c, struct replica *r)
+{
+    struct outbox_promised p = {.partition = r->partition,
+                                .epoch = r->promised_epoch,
+                                .commit_epoch = r->commit.epoch,
+                                .commit_seq = r->commit.seq,
+                                .commit_hash = r->commit.hash,
+                                .last_seq = r->last.seq};
+    outbox_promised_add(&c->outbox, r->lead_node, &p);
+    r->promised_due = false;
+}
+
+/* Rule W4: the smaller of what is durable and what this epoch verified; never "my last". */
+static void flush_ack(struct core *c, struct replica *r)
+{
+    struct outbox_ack a = {.partition = r->partition, .epoch = r->promised_epoch};
+    a.verified_seq = smaller(r->verified_seq, r->durable_seq);
+    if (MUTANT(4))
+        a.verified_seq = r->last.seq;
+    if (a.verified_seq < r->commit.seq)
+        a.verified_seq = r->commit.seq;
+    a.flags = r->ack_gap ? ACK_GAP : 0;
+    ENSURE(replica_hash(r, a.verified_seq, &a.hash));
+    outbox_ack_add(&c->outbox, r->lead_node, &a);
+    r->ack_due = r->ack_gap = false;
+}
+
+void follow_flush(struct core *c, struct replica *r)
+{
+    if (c->peers[r->lead_node].incarnation == 0)
+        return;
+    if (r->promised_due && r->promise_durable >= r->promised_epoch)
+        flush_promised(c, r);
+    if (r->ack_due && r->lead_incarnation != 0 && r->promise_durable >= r->promised_epoch)
+        flush_ack(c, r);
+}

@@ -1,0 +1,35 @@
+/* Lead: the primary's side of one partition (design: rules W2-W5, W7, F3, F6). Pure.
+ *
+ *   boot --lead_begin--> promise logged --durable--> PROMISE to members
+ *        --all PROMISED, lead_promised--> opened: ENTRY_EPOCH is logged, writes are taken
+ *   a member comes back in a new incarnation: lead_member_lost, PROMISE again, same epoch
+ */
+#ifndef STORAGE_LEAD_H
+#define STORAGE_LEAD_H
+
+#include "storage/replica.h"
+
+/* At boot: take the next epoch. */
+void lead_begin(struct core *c, struct replica *r);
+
+/* Can a write be committed now: opened, and every member in sync, up and making progress? */
+bool lead_writable(const struct core *c, const struct replica *r);
+
+/* Complete e (epoch, seq, chain, ptime >= token) and log it. NULL after core_fail(). */
+struct pending *lead_log(struct core *c, struct replica *r, struct entry *e, uint64_t token);
+
+/* The own log moved. */
+void lead_durable(struct core *c, struct replica *r);
+void lead_promised(struct core *c, struct replica *r, uint32_t node, uint64_t epoch,
+                   const struct position *commit);
+void lead_ack(struct core *c, struct replica *r, uint32_t node, uint64_t epoch, uint64_t seq,
+              uint64_t hash, bool gap);
+
+/* node restarted, or its link lost what we sent. */
+void lead_member_lost(struct core *c, struct replica *r, uint32_t node);
+/* Every now and then: send again what is not acknowledged, ask again, log EXPIRE. */
+void lead_tick(struct core *c, struct replica *r);
+/* End of turn: what is to be sent goes to the outbox. */
+void lead_flush(struct core *c, struct replica *r);
+
+#endif

@@ -1,0 +1,1058 @@
+#include "storage/node.h"
+
+#include <stdlib.h>
+
+#include "proto/base/ensure.h"
+#include "proto/codec.h"
+#include "proto/partition.h"
+#include "storage/core.h"
+#include "storage/follow.h"
+#include "storage/lead.h"
+#include "storage/serve.h"
+
+#define BODY_SIZE_MAX (RECORD_SIZE_MAX)
+#define TICK_MS 10u /* how often timers are looked at while something is under way */
+
+struct node {
+    struct core core;
+    uint64_t heartbeat_due_ms;
+    uint64_t tick_due_ms;
+    uint64_t note_due_ms;
+    uint64_t freeze_lsn; /* durable at the last freeze: what was pending then is logged again */
+    bool started;
+    struct arena arena; /* the message that is being handled */
+    uint64_t boot_id;
+};
+
+void node_options_init(struct node_options *o)
+{
+    *o = (struct node_options){.heartbeat_ms = 100,
+                               .suspect_ms = 300,
+                               .retransmit_ms = 100,
+                               .ask_primary_ms = 20,
+                               .commit_note_ms = 1000,
+                               .pending_max = 8192,
+                               .pending_bytes_max = 256u << 20,
+                               .waiters_max = 131072,
+                               .value_size_max = VALUE_SIZE_MAX_DEFAULT};
+}
+
+/* ------------------------------------------------------------------ effects */
+
+void node_effects_init(struct node_effects *out)
+{
+    *out = (struct node_effects){0};
+    buffer_init(&out->records, (size_t)1 << 30);
+}
+
+void node_effects_clear(struct node_effects *out)
+{
+    for (size_t i = 0; i < out->count; i++)
+        buffer_fini(&out->list[i].frame);
+    out->count = 0;
+    buffer_clear(&out->records);
+    out->records_count = 0;
+}
+
+void node_effects_fini(struct node_effects *out)
+{
+    node_effects_clear(out);
+    free(out->list);
+    buffer_fini(&out->records);
+    *out = (struct node_effects){0};
+}
+
+/* ------------------------------------------------------------------ core's verbs */
+
+enum status core_fail(struct core *c, enum status status)
+{
+    ENSURE(status != STATUS_OK);
+    if (c->failed == STATUS_OK)
+        c->failed = status;
+    return c->failed;
+}
+
+uint64_t core_record(struct core *c, enum record_kind kind, uint32_t slot, struct bytes body)
+{
+    struct node_effects *out = c->out;
+    if (out->records_count == 0)
+        out->records_first = c->next_lsn;
+    enum status status = record_append(&out->records, kind, slot, body);
+    if (status != STATUS_OK) {
+        core_fail(c, STATUS_NOMEMORY);
+        return 0;
+    }
+    out->records_count++;
+    return c->next_lsn++;
+}
+
+static bool queue_grow(struct durable_queue *q)
+{
+    size_t capacity = q->capacity == 0 ? 1024 : q->capacity * 2;
+    struct durable_item *items = malloc(capacity * sizeof *items);
+    if (items == NULL)
+        return false;
+    for (size_t i = 0; i < q->count; i++)
+        items[i] = q->items[(q->head + i) & (q->capacity - 1)];
+    free(q->items);
+    *q = (struct durable_queue){.items = items, .count = q->count, .capacity = capacity};
+    return true;
+}
+
+void core_when_durable(struct core *c, uint64_t lsn, struct replica *r, enum durable_kind kind,
+                       uint64_t number)
+{
+    struct durable_queue *q = &c->queue;
+    if (c->failed != STATUS_OK)
+        return;
+    if (q->count == q->capacity && !queue_grow(q)) {
+        core_fail(c, STATUS_NOMEMORY);
+        return;
+    }
+    q->items[(q->head + q->count++) & (q->capacity - 1)] =
+        (struct durable_item){.lsn = lsn, .replica = r, .kind = kind, .number = number};
+}
+
+void core_touch(struct core *c, struct replica *r)
+{
+    if (r->touched)
+        return;
+    r->touched = true;
+    c->touched[c->touched_count++] = r;
+}
+
+void core_reply(struct core *c, struct asker to, const struct reply *reply)
+{
+    enum status status = replies_add(&c->replies, to, reply, c->ptime_max, c->out);
+    if (status != STATUS_OK)
+        core_fail(c, STATUS_NOMEMORY);
+}
+
+void core_refuse(struct core *c, struct asker to, enum status status)
+{
+    struct reply reply = {.status = status};
+    core_reply(c, to, &reply);
+}
+
+void core_fetch(struct core *c, const struct cold_key *k, uint64_t generation)
+{
+    struct node_effect *e = node_effects_add(c->out, NODE_FETCH);
+    if (e == NULL || buffer_append(&e->frame, bytes_of(k->key, k->key_size)) != STATUS_OK) {
+        core_fail(c, STATUS_NOMEMORY);
+        return;
+    }
+    e->ticket = k->ticket;
+    e->generation = generation;
+    e->slot = k->slot;
+    e->digest = k->digest;
+    c->counters.fetches++;
+}
+
+/* ------------------------------------------------------------------ life */
+
+static bool in_isr(const struct clustermap_partition *p, uint32_t node)
+{
+    for (uint32_t i = 0; i < p->isr_count; i++)
+        if (p->isr[i] == node)
+            return true;
+    return false;
+}
+
+/* Heartbeats go to the nodes that share a partition with this one. */
+static void find_sharers(struct core *c)
+{
+    for (uint32_t p = 0; p < c->map->partition_count; p++) {
+        const struct clustermap_partition *part = &c->map->partitions[p];
+        if (!in_isr(part, c->options.index))
+            continue;
+        for (uint32_t i = 0; i < part->isr_count; i++)
+            c->peers[part->isr[i]].shares = part->isr[i] != c->options.index;
+    }
+}
+
+struct node *node_new(const struct node_options *options, struct clustermap *map,
+                      struct store *store)
+{
+    ENSURE(options->index < map->nodes_count);
+    struct node *n = calloc(1, sizeof *n);
+    if (n == NULL)
+        return NULL;
+    struct core *c = &n->core;
+    uint32_t partitions = map->partition_count;
+    c->options = *options;
+    c->map = map;
+    c->store = store;
+    c->next_lsn = 1;
+    c->slots_capacity = partitions + 1;
+    c->by_partition = calloc(partitions, sizeof(void *));
+    c->by_slot = calloc(c->slots_capacity, sizeof(void *));
+    c->touched = calloc(partitions, sizeof(void *));
+    c->peers_count = map->nodes_count;
+    c->peers = calloc(c->peers_count, sizeof *c->peers);
+    arena_init(&n->arena);
+    arena_init(&c->arena);
+    buffer_init(&c->scratch, BODY_SIZE_MAX);
+    replies_init(&c->replies);
+    cold_init(&c->cold);
+    bool ok = c->by_partition != NULL && c->by_slot != NULL && c->touched != NULL &&
+              c->peers != NULL && pending_index_init(&c->pending) == STATUS_OK &&
+              outbox_init(&c->outbox, c->peers_count, options->index, options->incarnation) ==
+                  STATUS_OK;
+    if (!ok)
+        node_destroy(&n);
+    else
+        find_sharers(c);
+    return n;
+}
+
+void node_destroy(struct node **n_p)
+{
+    struct node *n = *n_p;
+    if (n == NULL)
+        return;
+    struct core *c = &n->core;
+    for (uint32_t slot = 1; c->by_slot != NULL && slot <= c->slots_count; slot++)
+        replica_destroy(c, &c->by_slot[slot]);
+    cold_fini(&c->cold);
+    pending_index_fini(&c->pending);
+    replies_fini(&c->replies);
+    outbox_fini(&c->outbox);
+    arena_fini(&n->arena);
+    arena_fini(&c->arena);
+    buffer_fini(&c->scratch);
+    free(c->queue.items);
+    free(c->by_partition);
+    free(c->by_slot);
+    free(c->touched);
+    free(c->peers);
+    free(n);
+    *n_p = NULL;
+}
+
+void node_on_commit(struct node *n, node_commit_fn *fn, void *arg)
+{
+    n->core.on_commit = fn;
+    n->core.on_commit_arg = arg;
+}
+
+/* ------------------------------------------------------------------ recovery */
+
+/* The replica in slot, made when it is new. NULL: reterr. */
+static struct replica *replica_in(struct core *c, uint32_t slot, const struct install *in,
+                                  struct error *reterr)
+{
+    if (slot == 0 || slot >= c->slots_capacity || in->partition >= c->map->partition_count) {
+        error_set(reterr, STATUS_CORRUPT, "slot %u holds partition %u, which cannot be", slot,
+                  in->partition);
+        return NULL;
+    }
+    struct replica *r = c->by_slot[slot];
+    if (r != NULL && r->partition == in->partition)
+        return r;
+    if (r != NULL || c->by_partition[in->partition] != NULL ||
+        !in_isr(&c->map->partitions[in->partition], c->options.index)) {
+        error_set(reterr, STATUS_CORRUPT, "slot %u for partition %u contradicts the cluster file",
+                  slot, in->partition);
+        return NULL;
+    }
+    r = replica_new(c, in->partition, slot, in->replica_id);
+    if (r == NULL) {
+        error_set(reterr, STATUS_NOMEMORY, "out of memory for partition %u", in->partition);
+        return NULL;
+    }
+    c->by_slot[slot] = c->by_partition[in->partition] = r;
+    if (c->slots_count < slot)
+        c->slots_count = slot;
+    return r;
+}
+
+enum status node_restore(struct node *n, uint32_t slot, struct bytes blob, struct error *reterr)
+{
+    struct error inner = {.status = STATUS_OK};
+    if (blob.size < 16)
+        return error_set(reterr, STATUS_CORRUPT, "the saved state of slot %u is too short", slot);
+    struct install in = {bytes_le32(blob.data + 4), bytes_le64(blob.data + 8)};
+    struct replica *r = replica_in(&n->core, slot, &in, &inner);
+    if (r == NULL)
+        return error_set(reterr, inner.status, "%s", inner.message);
+    enum status status = replica_restore(&n->core, r, blob);
+    if (status != STATUS_OK)
+        return error_set(reterr, status, "the saved state of slot %u: %s", slot,
+                         status_text(status));
+    r->changed = false;
+    return STATUS_OK;
+}
+
+static enum status replay_install(struct core *c, const struct record_view *record,
+                                  struct error *reterr)
+{
+    struct install in;
+    struct error inner = {.status = STATUS_OK};
+    if (record_decode_install(record->body, &in) != STATUS_OK)
+        return error_set(reterr, STATUS_CORRUPT, "an INSTALL record does not decode");
+    if (replica_in(c, record->slot, &in, &inner) == NULL)
+        return error_set(reterr, inner.status, "%s", inner.message);
+    return STATUS_OK;
+}
+
+static enum status replay_number(struct core *c, struct replica *r,
+                                 const struct record_view *record)
+{
+    uint64_t number;
+    if (record_decode_u64(record->body, &number) != STATUS_OK)
+        return STATUS_CORRUPT;
+    if (record->kind == RECORD_TRUNCATE)
+        replica_replay_truncate(c, r, number);
+    else if (record->kind == RECORD_COMMIT)
+        replica_replay_commit(c, r, number);
+    else if (number > r->promised_epoch)
+        r->promised_epoch = r->promise_durable = number;
+    return c->failed;
+}
+
+enum status node_replay(struct node *n, uint64_t lsn, const struct record_view *record,
+                        struct error *reterr)
+{
+    struct core *c = &n->core;
+    if (record->kind == RECORD_CLOSE || record->kind == RECORD_REGISTER)
+        return STATUS_OK;
+    if (record->kind == RECORD_INSTALL)
+        return replay_install(c, record, reterr);
+    struct replica *r =
+        record->slot < c->slots_capacity ? c->by_slot[record->slot] : NULL;
+    if (r == NULL)
+        return error_set(reterr, STATUS_CORRUPT, "record %llu is for slot %u, which is not known",
+                         (unsigned long long)lsn, record->slot);
+    enum status status = record->kind == RECORD_ENTRY
+                             ? replica_replay_entry(c, r, lsn, record->body)
+                             : replay_number(c, r, record);
+    if (status != STATUS_OK)
+        return error_set(reterr, status, "record %llu of slot %u: %s", (unsigned long long)lsn,
+                         record->slot, status_text(status));
+    r->changed = true;
+    return STATUS_OK;
+}
+
+static void begin_turn(struct node *n, const struct node_time *time, struct node_effects *out)
+{
+    struct core *c = &n->core;
+    c->now_ms = time->now_ms;
+    c->wall_ms = time->wall_ms;
+    c->out = out;
+    c->outbox.out = out;
+    c->outbox.ptime = c->ptime_max;
+}
+
+/* Replicas that the map gives us and that never were on this disk. */
+static enum status install_missing(struct core *c)
+{
+    for (uint32_t p = 0; p < c->map->partition_count; p++) {
+        const struct clustermap_partition *part = &c->map->partitions[p];
+        if (c->by_partition[p] != NULL || !in_isr(part, c->options.index))
+            continue;
+        struct install in = {.partition = p};
+        for (uint32_t i = 0; i < part->isr_count; i++)
+            if (part->isr[i] == c->options.index)
+                in.replica_id = part->replica_ids[i];
+        uint8_t body[16];
+        record_encode_install(body, &in);
+        uint32_t slot = c->slots_count + 1;
+        if (replica_in(c, slot, &in, NULL) == NULL)
+            return STATUS_NOMEMORY;
+        core_record(c, RECORD_INSTALL, slot, bytes_of(body, sizeof body));
+    }
+    return c->failed;
+}
+
+/* Slots are given away in order, so none may be missing; and every suffix must chain. */
+static enum status check_replayed(const struct core *c, struct error *reterr)
+{
+    for (uint32_t slot = 1; slot <= c->slots_count; slot++) {
+        const struct replica *r = c->by_slot[slot];
+        if (r == NULL)
+            return error_set(reterr, STATUS_CORRUPT, "slot %u is neither in table nor log", slot);
+        if (r->orphan_seq != 0)
+            return error_set(reterr, STATUS_CORRUPT,
+                             "the log of slot %u ends in entries that do not chain (from %llu)",
+                             slot, (unsigned long long)r->orphan_seq);
+    }
+    return STATUS_OK;
+}
+
+enum status node_start(struct node *n, const struct node_time *time, uint64_t next_lsn,
+                       struct node_effects *out, struct error *reterr)
+{
+    struct core *c = &n->core;
+    ENSURE(!n->started);
+    ENSURE(c->options.incarnation > 0);
+    n->started = true;
+    c->next_lsn = next_lsn;
+    c->durable_lsn = next_lsn - 1;
+    n->freeze_lsn = 0;
+    begin_turn(n, time, out);
+    if (check_replayed(c, reterr) != STATUS_OK)
+        return STATUS_CORRUPT;
+    if (install_missing(c) != STATUS_OK)
+        return error_set(reterr, c->failed == STATUS_OK ? STATUS_NOMEMORY : c->failed,
+                         "cannot make the replicas of this node");
+    for (uint32_t slot = 1; slot <= c->slots_count; slot++)
+        if (c->by_slot[slot]->leads)
+            lead_begin(c, c->by_slot[slot]);
+    n->heartbeat_due_ms = n->tick_due_ms = time->now_ms;
+    n->note_due_ms = time->now_ms + c->options.commit_note_ms;
+    return c->failed == STATUS_OK ? STATUS_OK
+                                  : error_set(reterr, c->failed, "%s", status_text(c->failed));
+}
+
+/* ------------------------------------------------------------------ requests */
+
+static void malformed(struct core *c)
+{
+    c->counters.malformed++;
+}
+
+/* A frame to source: ready to be packed into. NULL after a failure. */
+static struct buffer *frame_to(struct core *c, uint64_t source)
+{
+    struct node_effect *e = node_effects_add(c->out, NODE_SEND_SOURCE);
+    if (e == NULL) {
+        core_fail(c, STATUS_NOMEMORY);
+        return NULL;
+    }
+    e->source = source;
+    return &e->frame;
+}
+
+static void packed(struct core *c, enum status status)
+{
+    if (status != STATUS_OK)
+        core_fail(c, STATUS_NOMEMORY);
+}
+
+static void refuse_frame(struct core *c, uint64_t source, enum status status, const char *words)
+{
+    struct refused refused = {.status = status,
+                              .message = bytes_text(words),
+                              .protocol_min = PROTOCOL_VERSION,
+                              .protocol_max = PROTOCOL_VERSION};
+    struct buffer *frame = frame_to(c, source);
+    malformed(c);
+    if (frame != NULL)
+        packed(c, codec_pack_refused(&refused, frame));
+}
+
+static void serve_one(struct core *c, const struct batch *b, size_t i, uint64_t source)
+{
+    struct operation op = {.asker = {source, b->tokens[i]},
+                           .kind = b->kinds[i],
+                           .digest = b->digests[i],
+                           .client = b->client_ids[i],
+                           .seq = b->seqs[i],
+                           .ack_below = b->ack_belows[i],
+                           .ptime_token = b->ptime_tokens[i],
+                           .deadline_ms = c->now_ms + b->deadlines_ms[i],
+                           .key = b->keys[i],
+                           .body = b->operations[i]};
+    struct replica *r = c->by_partition[partition_of(op.digest, c->map->partition_count)];
+    c->counters.operations++;
+    if (r == NULL)
+        core_refuse(c, op.asker, STATUS_WRONGEPOCH);
+    else
+        serve_operation(c, r, &op, NULL);
+}
+
+static void on_batch(struct node *n, uint64_t source, struct bytes frame)
+{
+    struct core *c = &n->core;
+    struct batch b;
+    if (codec_unpack_batch(frame, &n->arena, &b) != STATUS_OK) {
+        refuse_frame(c, source, STATUS_MALFORMED, "the BATCH does not decode");
+        return;
+    }
+    if (replies_source(&c->replies, source, b.router_boot) != STATUS_OK) {
+        core_fail(c, STATUS_NOMEMORY);
+        return;
+    }
+    for (size_t i = 0; i < b.count && c->failed == STATUS_OK; i++)
+        serve_one(c, &b, i, source);
+}
+
+static void on_hello(struct node *n, uint64_t source, struct bytes frame)
+{
+    struct core *c = &n->core;
+    struct hello in;
+    if (codec_unpack_hello(frame, &n->arena, &in) != STATUS_OK) {
+        refuse_frame(c, source, STATUS_MALFORMED, "the HELLO does not decode");
+        return;
+    }
+    if (in.protocol_min > PROTOCOL_VERSION || in.protocol_max < PROTOCOL_VERSION) {
+        refuse_frame(c, source, STATUS_UNSUPPORTED, "no protocol version in common");
+        return;
+    }
+    const struct clustermap_node *self = &c->map->nodes[c->options.index];
+    struct hello hello = {.protocol_min = PROTOCOL_VERSION,
+                          .protocol_max = PROTOCOL_VERSION,
+                          .role = ROLE_NODE,
+                          .cluster_id = bytes_of(c->map->cluster_id.octets, 16),
+                          .boot_id = c->options.boot_id,
+                          .ptime = c->ptime_max,
+                          .name = bytes_text(self->name),
+                          .software = bytes_text("duet-storage"),
+                          .operations_max = MESSAGE_OPERATIONS_MAX,
+                          .value_size_max = c->options.value_size_max};
+    struct buffer *reply = frame_to(c, source);
+    if (reply != NULL)
+        packed(c, codec_pack_hello(MESSAGE_HELLO_REPLY, &hello, reply));
+}
+
+static void on_ping(struct node *n, uint64_t source, struct bytes frame)
+{
+    struct core *c = &n->core;
+    struct ping ping;
+    if (codec_unpack_ping(frame, &n->arena, &ping) != STATUS_OK) {
+        refuse_frame(c, source, STATUS_MALFORMED, "the PING does not decode");
+        return;
+    }
+    ping.boot_id = c->options.boot_id;
+    ping.ptime = c->ptime_max;
+    ping.map_version = c->map->version;
+    struct buffer *reply = frame_to(c, source);
+    if (reply != NULL)
+        packed(c, codec_pack_ping(MESSAGE_PONG, &ping, reply));
+}
+
+static void on_map_request(struct core *c, uint64_t source)
+{
+    struct buffer *reply = frame_to(c, source);
+    if (reply != NULL)
+        packed(c, clustermap_pack(c->map, reply));
+}
+
+#define COUNTERS(X)                                                                                \
+    X(operations) X(reads) X(writes) X(duplicates) X(refused_unavailable) X(refused_busy)          \
+    X(refused_full) X(malformed) X(stale_messages) X(retransmits) X(gaps) X(truncated_entries)     \
+    X(commits) X(fetches) X(peers_up) X(partitions_led) X(partitions_open) X(partitions_dirty)     \
+    X(pending_entries)
+
+static void on_status_request(struct node *n, uint64_t source)
+{
+    struct core *c = &n->core;
+    struct node_counters counters;
+    node_count(n, &counters);
+    struct bytes names[] = {
+#define X(name) bytes_text(#name),
+        COUNTERS(X)
+#undef X
+    };
+    uint64_t values[] = {
+#define X(name) counters.name,
+        COUNTERS(X)
+#undef X
+    };
+    struct status_message m = {.name = bytes_text(c->map->nodes[c->options.index].name),
+                               .role = bytes_text("node"),
+                               .count = sizeof values / sizeof values[0],
+                               .names = names,
+                               .values = values};
+    struct buffer *reply = frame_to(c, source);
+    if (reply != NULL)
+        packed(c, codec_pack_status(&m, reply));
+}
+
+static void on_request(struct node *n, uint64_t source, struct bytes frame)
+{
+    struct core *c = &n->core;
+    enum message_kind kind;
+    enum status status = codec_peek(frame, &kind);
+    if (status == STATUS_UNSUPPORTED) {
+        refuse_frame(c, source, status, "this node speaks another protocol version");
+        return;
+    }
+    if (status != STATUS_OK) {
+        refuse_frame(c, source, STATUS_MALFORMED, "not a Duet message");
+        return;
+    }
+    if (kind == MESSAGE_BATCH)
+        on_batch(n, source, frame);
+    else if (kind == MESSAGE_HELLO)
+        on_hello(n, source, frame);
+    else if (kind == MESSAGE_PING)
+        on_ping(n, source, frame);
+    else if (kind == MESSAGE_MAP_REQUEST)
+        on_map_request(c, source);
+    else if (kind == MESSAGE_STATUS_REQUEST)
+        on_status_request(n, source);
+    else
+        refuse_frame(c, source, STATUS_UNSUPPORTED, "a node does not take this kind of message");
+}
+
+/* ------------------------------------------------------------------ peers */
+
+/* node has restarted: what it was sent or had promised in memory is gone. */
+static void peer_restarted(struct core *c, uint32_t node, uint64_t incarnation)
+{
+    c->peers[node].incarnation = incarnation;
+    outbox_set_target(&c->outbox, node, incarnation);
+    for (uint32_t slot = 1; slot <= c->slots_count; slot++) {
+        struct replica *r = c->by_slot[slot];
+        if (r != NULL && r->leads)
+            lead_member_lost(c, r, node);
+        else if (r != NULL && r->lead_node == node)
+            core_touch(c, r);
+    }
+}
+
+/* Is a message from (sender, incarnation) to `target` for us, and not from an earlier life? */
+static bool peer_current(struct core *c, uint32_t sender, uint64_t incarnation, uint64_t target)
+{
+    bool ours = sender < c->peers_count && sender != c->options.index &&
+                target == c->options.incarnation && incarnation != 0 &&
+                incarnation == c->peers[sender].incarnation;
+    if (!ours)
+        c->counters.stale_messages++;
+    return ours;
+}
+
+/* Touch all partitions shared with a node that came back: there may be much to say. */
+static void peer_up(struct core *c, uint32_t node)
+{
+    c->peers[node].up = true;
+    for (uint32_t slot = 1; slot <= c->slots_count; slot++)
+        if (c->by_slot[slot] != NULL)
+            core_touch(c, c->by_slot[slot]);
+}
+
+static void peer_down(struct core *c, uint32_t node)
+{
+    c->peers[node].up = false;
+    for (uint32_t slot = 1; slot <= c->slots_count; slot++) {
+        struct replica *r = c->by_slot[slot];
+        if (r != NULL && r->leads && !lead_writable(c, r))
+            serve_refuse_readers(c, r, STATUS_UNAVAILABLE);
+    }
+}
+
+/* Maps that differ are joined: each side pushes its own, now and then, until they agree. */
+static void push_map(struct core *c, uint32_t node)
+{
+    struct peer *peer = &c->peers[node];
+    if (peer->map_asked_ms != 0 && c->now_ms < peer->map_asked_ms + c->options.suspect_ms)
+        return;
+    peer->map_asked_ms = c->now_ms;
+    struct buffer *frame = outbox_frame(&c->outbox, node, LANE_CONTROL);
+    if (frame != NULL)
+        packed(c, clustermap_pack(c->map, frame));
+}
+
+static void on_heartbeat(struct node *n, struct bytes frame)
+{
+    struct core *c = &n->core;
+    struct heartbeat h;
+    if (codec_unpack_heartbeat(frame, &n->arena, &h) != STATUS_OK ||
+        h.sender >= c->peers_count || h.sender == c->options.index) {
+        malformed(c);
+        return;
+    }
+    struct peer *peer = &c->peers[h.sender];
+    bool same_cluster = bytes_equal(h.cluster_id, bytes_of(c->map->cluster_id.octets, 16)) &&
+                        bytes_equal(h.node_id, bytes_of(c->map->nodes[h.sender].id.octets, 16));
+    if (!same_cluster || h.incarnation < peer->incarnation || h.incarnation == 0) {
+        c->counters.stale_messages++;
+        return;
+    }
+    if (h.incarnation > peer->incarnation)
+        peer_restarted(c, h.sender, h.incarnation);
+    peer->heard_ms = c->now_ms;
+    if (!peer->up)
+        peer_up(c, h.sender);
+    if (h.map_version != c->map->version)
+        push_map(c, h.sender);
+}
+
+static struct replica *replica_of(const struct core *c, uint32_t partition)
+{
+    return partition < c->map->partition_count ? c->by_partition[partition] : NULL;
+}
+
+static void on_promise(struct node *n, struct bytes frame)
+{
+    struct core *c = &n->core;
+    struct promise m;
+    if (codec_unpack_promise(frame, &n->arena, &m) != STATUS_OK) {
+        malformed(c);
+        return;
+    }
+    if (!peer_current(c, m.sender, m.incarnation, m.target_incarnation))
+        return;
+    for (size_t i = 0; i < m.count; i++) {
+        struct replica *r = replica_of(c, m.partitions[i]);
+        if (r != NULL && !r->leads && r->lead_node == m.sender)
+            follow_promise(c, r, m.incarnation, m.epochs[i]);
+        else
+            malformed(c);
+    }
+}
+
+static void on_promised(struct node *n, struct bytes frame)
+{
+    struct core *c = &n->core;
+    struct promised m;
+    if (codec_unpack_promised(frame, &n->arena, &m) != STATUS_OK) {
+        malformed(c);
+        return;
+    }
+    if (!peer_current(c, m.sender, m.incarnation, m.target_incarnation))
+        return;
+    for (size_t i = 0; i < m.count; i++) {
+        struct replica *r = replica_of(c, m.partitions[i]);
+        struct position commit = {m.commit_epochs[i], m.commit_seqs[i], m.commit_hashes[i]};
+        if (r != NULL && r->leads)
+            lead_promised(c, r, m.sender, m.epochs[i], &commit);
+        else
+            malformed(c);
+    }
+}
+
+static void on_append(struct node *n, struct bytes frame)
+{
+    struct core *c = &n->core;
+    struct append m;
+    if (codec_unpack_append(frame, &n->arena, &m) != STATUS_OK) {
+        malformed(c);
+        return;
+    }
+    if (!peer_current(c, m.sender, m.incarnation, m.target_incarnation))
+        return;
+    const struct bytes *entries = m.entries;
+    for (size_t i = 0; i < m.count && c->failed == STATUS_OK; i++) {
+        struct replica *r = replica_of(c, m.partitions[i]);
+        struct follow_section s = {.epoch = m.epochs[i],
+                                   .prev_epoch = m.prev_epochs[i],
+                                   .prev_seq = m.prev_seqs[i],
+                                   .prev_hash = m.prev_hashes[i],
+                                   .commit_seq = m.commit_seqs[i],
+                                   .durable_seq = m.durable_seqs[i],
+                                   .flags = m.flags[i],
+                                   .entries_count = m.entry_counts[i],
+                                   .entries = entries};
+        entries += m.entry_counts[i];
+        if (r != NULL && r->lead_node == m.sender)
+            follow_append(c, r, m.incarnation, &s);
+        else
+            malformed(c);
+    }
+}
+
+static void on_ack(struct node *n, struct bytes frame)
+{
+    struct core *c = &n->core;
+    struct ack m;
+    if (codec_unpack_ack(frame, &n->arena, &m) != STATUS_OK) {
+        malformed(c);
+        return;
+    }
+    if (!peer_current(c, m.sender, m.incarnation, m.target_incarnation))
+        return;
+    for (size_t i = 0; i < m.count && c->failed == STATUS_OK; i++) {
+        struct replica *r = replica_of(c, m.partitions[i]);
+        if (r != NULL && r->leads)
+            lead_ack(c, r, m.sender, m.epochs[i], m.verified_seqs[i], m.hashes[i],
+                     (m.flags[i] & ACK_GAP) != 0);
+        else
+            malformed(c);
+    }
+}
+
+static void on_map(struct node *n, struct bytes frame)
+{
+    struct core *c = &n->core;
+    struct map_message m;
+    bool changed;
+    if (codec_unpack_map(frame, &n->arena, &m) != STATUS_OK ||
+        clustermap_join(c->map, &m, &changed) != STATUS_OK)
+        malformed(c);
+}
+
+static void on_peer(struct node *n, struct bytes frame)
+{
+    enum message_kind kind;
+    if (codec_peek(frame, &kind) != STATUS_OK)
+        malformed(&n->core);
+    else if (kind == MESSAGE_APPEND)
+        on_append(n, frame);
+    else if (kind == MESSAGE_ACK)
+        on_ack(n, frame);
+    else if (kind == MESSAGE_HEARTBEAT)
+        on_heartbeat(n, frame);
+    else if (kind == MESSAGE_PROMISE)
+        on_promise(n, frame);
+    else if (kind == MESSAGE_PROMISED)
+        on_promised(n, frame);
+    else if (kind == MESSAGE_MAP)
+        on_map(n, frame);
+    else
+        malformed(&n->core);
+}
+
+/* ------------------------------------------------------------------ turns */
+
+static void on_durable(struct core *c, uint64_t lsn)
+{
+    struct durable_queue *q = &c->queue;
+    ENSURE(lsn < c->next_lsn);
+    if (lsn > c->durable_lsn)
+        c->durable_lsn = lsn;
+    while (q->count > 0 && q->items[q->head].lsn <= lsn && c->failed == STATUS_OK) {
+        struct durable_item item = q->items[q->head];
+        q->head = (q->head + 1) & (q->capacity - 1);
+        q->count--;
+        replica_durable(c, item.replica, &item);
+    }
+}
+
+static void on_fetched(struct core *c, const struct node_event *event)
+{
+    struct cold_key *k = cold_by_ticket(&c->cold, event->ticket);
+    if (k != NULL)
+        serve_fetched(c, c->by_slot[k->slot], k, event->generation, event->item);
+}
+
+enum status node_step(struct node *n, const struct node_time *time, const struct node_event *event,
+                      struct node_effects *out)
+{
+    struct core *c = &n->core;
+    ENSURE(n->started);
+    begin_turn(n, time, out);
+    switch (event->kind) {
+    case NODE_REQUEST:
+        on_request(n, event->source, event->frame);
+        break;
+    case NODE_SOURCE_GONE:
+        replies_forget(&c->replies, event->source);
+        break;
+    case NODE_PEER:
+        on_peer(n, event->frame);
+        break;
+    case NODE_DURABLE:
+        on_durable(c, event->lsn);
+        break;
+    case NODE_FETCHED:
+        on_fetched(c, event);
+        break;
+    case NODE_SPACE:
+        c->space_low = event->low;
+        break;
+    }
+    return c->failed;
+}
+
+static void send_heartbeat(struct core *c, uint32_t node)
+{
+    struct heartbeat h = {.sender = c->options.index,
+                          .incarnation = c->options.incarnation,
+                          .target_incarnation = c->peers[node].incarnation,
+                          .cluster_id = bytes_of(c->map->cluster_id.octets, 16),
+                          .node_id = bytes_of(c->map->nodes[c->options.index].id.octets, 16),
+                          .map_version = c->map->version,
+                          .ptime = c->ptime_max};
+    struct buffer *frame = outbox_frame(&c->outbox, node, LANE_CONTROL);
+    if (frame != NULL)
+        packed(c, codec_pack_heartbeat(&h, frame));
+}
+
+static void heartbeats(struct node *n)
+{
+    struct core *c = &n->core;
+    for (uint32_t i = 0; i < c->peers_count; i++) {
+        struct peer *peer = &c->peers[i];
+        if (!peer->shares)
+            continue;
+        send_heartbeat(c, i);
+        if (peer->up && c->now_ms >= peer->heard_ms + c->options.suspect_ms)
+            peer_down(c, i);
+    }
+    n->heartbeat_due_ms = c->now_ms + c->options.heartbeat_ms;
+}
+
+static void tick_replica(struct node *n, struct replica *r)
+{
+    struct core *c = &n->core;
+    if (r->leads)
+        lead_tick(c, r);
+    if (r->reader_due_ms != 0 && c->now_ms >= r->reader_due_ms)
+        serve_expire(c, r);
+    if (c->now_ms >= n->note_due_ms) {
+        replica_note_commit(c, r);
+        serve_expire(c, r);
+    }
+}
+
+static void tick(struct node *n)
+{
+    struct core *c = &n->core;
+    for (uint32_t slot = 1; slot <= c->slots_count; slot++)
+        if (c->by_slot[slot] != NULL)
+            tick_replica(n, c->by_slot[slot]);
+    if (c->now_ms >= n->note_due_ms)
+        n->note_due_ms = c->now_ms + c->options.commit_note_ms;
+    n->tick_due_ms = c->now_ms + TICK_MS;
+}
+
+static void flush_touched(struct core *c)
+{
+    uint32_t count = c->touched_count;
+    c->touched_count = 0;
+    /* A flush may touch its replica again, for the next turn: that goes to a place already read. */
+    for (uint32_t i = 0; i < count; i++) {
+        struct replica *r = c->touched[i];
+        r->touched = false;
+        if (r->leads)
+            lead_flush(c, r);
+        else
+            follow_flush(c, r);
+        if (r->leads && r->commit_due_ms != 0)
+            core_touch(c, r);
+    }
+}
+
+enum status node_flush(struct node *n, const struct node_time *time, struct node_effects *out)
+{
+    struct core *c = &n->core;
+    begin_turn(n, time, out);
+    if (c->now_ms >= n->heartbeat_due_ms)
+        heartbeats(n);
+    if (c->now_ms >= n->tick_due_ms)
+        tick(n);
+    flush_touched(c);
+    if (outbox_flush(&c->outbox) != STATUS_OK)
+        core_fail(c, STATUS_NOMEMORY);
+    if (replies_flush(&c->replies, c->ptime_max, out) != STATUS_OK)
+        core_fail(c, STATUS_NOMEMORY);
+    store_turn_end(c->store);
+    return c->failed;
+}
+
+uint64_t node_deadline(const struct node *n)
+{
+    const struct core *c = &n->core;
+    uint64_t due = n->heartbeat_due_ms;
+    if (c->touched_count > 0)
+        return c->now_ms + 1;
+    bool busy = c->pending.count > 0 || c->replies.waiting > 0;
+    if (busy && n->tick_due_ms < due)
+        due = n->tick_due_ms;
+    return due;
+}
+
+enum status node_note_commits(struct node *n, struct node_effects *out)
+{
+    n->core.out = out;
+    for (uint32_t slot = 1; slot <= n->core.slots_count; slot++)
+        if (n->core.by_slot[slot] != NULL)
+            replica_note_commit(&n->core, n->core.by_slot[slot]);
+    return n->core.failed;
+}
+
+/* ------------------------------------------------------------------ checkpoints */
+
+/* Replay has to begin where everything before is in the table or void: at the oldest entry that is
+ * still pending, and never past what is durable. */
+static uint64_t replay_position(const struct core *c)
+{
+    uint64_t lsn = c->durable_lsn;
+    for (uint32_t slot = 1; slot <= c->slots_count; slot++) {
+        const struct replica *r = c->by_slot[slot];
+        for (uint64_t seq = r->commit.seq + 1; seq <= r->last.seq; seq++)
+            if (replica_pending(r, seq)->replay_lsn <= lsn)
+                lsn = replica_pending(r, seq)->replay_lsn - 1;
+    }
+    return lsn;
+}
+
+static enum status save_states(struct core *c, struct checkpoint *ck)
+{
+    struct buffer memory;
+    buffer_init(&memory, (size_t)4 << 30);
+    ck->states = calloc(c->slots_count + 1u, sizeof *ck->states);
+    if (ck->states == NULL)
+        return STATUS_NOMEMORY;
+    size_t *ends = calloc(c->slots_count + 1u, sizeof *ends);
+    enum status status = ends == NULL ? STATUS_NOMEMORY : STATUS_OK;
+    for (uint32_t slot = 1; status == STATUS_OK && slot <= c->slots_count; slot++) {
+        struct replica *r = c->by_slot[slot];
+        if (!r->changed)
+            continue;
+        status = replica_save(r, &memory);
+        ck->states[ck->states_count].slot = slot;
+        ends[ck->states_count++] = memory.size;
+        r->changed = replica_pending_count(r) > 0;
+    }
+    buffer_take(&memory, &ck->states_memory);
+    for (size_t i = 0, at = 0; ends != NULL && i < ck->states_count; at = ends[i++])
+        ck->states[i].blob = bytes_of(ck->states_memory + at, ends[i] - at);
+    free(ends);
+    return status;
+}
+
+enum status node_freeze(struct node *n, struct checkpoint *ck, struct node_effects *out)
+{
+    struct core *c = &n->core;
+    c->out = out;
+    ck->lsn = replay_position(c);
+    enum status status = save_states(c, ck);
+    if (status != STATUS_OK)
+        return core_fail(c, status);
+    for (uint32_t slot = 1; slot <= c->slots_count; slot++)
+        replica_log_again(c, c->by_slot[slot], n->freeze_lsn);
+    n->freeze_lsn = c->durable_lsn;
+    return c->failed;
+}
+
+/* ------------------------------------------------------------------ views */
+
+void node_count(const struct node *n, struct node_counters *ret)
+{
+    const struct core *c = &n->core;
+    *ret = c->counters;
+    ret->pending_entries = c->pending.count;
+    for (uint32_t i = 0; i < c->peers_count; i++)
+        ret->peers_up += c->peers[i].up;
+    for (uint32_t slot = 1; slot <= c->slots_count; slot++) {
+        const struct replica *r = c->by_slot[slot];
+        if (r == NULL)
+            continue;
+        ret->partitions_led += r->leads;
+        ret->partitions_open += r->leads && lead_writable(c, r);
+        ret->partitions_dirty += replica_pending_count(r) > 0;
+    }
+}
+
+bool node_replica(const struct node *n, uint32_t partition, struct node_replica_view *ret)
+{
+    const struct replica *r = replica_of(&n->core, partition);
+    if (r == NULL)
+        return false;
+    *ret = (struct node_replica_view){.slot = r->slot,
+                                      .primary = r->leads,
+                                      .opened = r->opened,
+                                      .promised_epoch = r->promised_epoch,
+                                      .commit_epoch = r->commit.epoch,
+                                      .commit_seq = r->commit.seq,
+                                      .commit_hash = r->commit.hash,
+                                      .last_seq = r->last.seq,
+                                      .durable_seq = r->durable_seq,
+                                      .verified_seq = r->verified_seq};
+    return true;
+}
+
+bool node_entry_hash(const struct node *n, uint32_t partition, uint64_t seq, uint64_t *ret_hash)
+{
+    const struct replica *r = replica_of(&n->core, partition);
+    return r != NULL && replica_hash(r, seq, ret_hash);
+}
+
+enum status node_completion_save(const struct node *n, uint32_t partition, struct buffer *out)
+{
+    const struct replica *r = replica_of(&n->core, partition);
+    return r == NULL ? STATUS_NOTFOUND : completion_save(r->completion, out);
+}

@@ -1,0 +1,59 @@
+/* Pending: log entries that are not committed yet, and the two questions asked of them: is this key
+ * dirty, and is this (client, seq) already under way.
+ *
+ * One index per node; each replica keeps its own entries in order (replica.h). Pure.
+ */
+#ifndef STORAGE_PENDING_H
+#define STORAGE_PENDING_H
+
+#include "storage/record.h"
+
+struct waiter;
+
+struct pending {
+    /* Links of the two chains; newest first. key_link is NULL when the entry has no effect. */
+    struct pending *key_next, **key_link;
+    struct pending *client_next, **client_link;
+
+    uint32_t slot;
+    uint64_t hash;       /* chain hash including this entry */
+    uint64_t lsn;        /* of its record in the log */
+    uint64_t replay_lsn; /* recovery may start after anything below this; moves when logged again */
+    uint64_t logged_ms;  /* when it was appended here */
+
+    struct waiter *waiters; /* answered when it commits, newest first */
+    uint8_t *full_result;   /* owned: the result when it is larger than what the record keeps */
+    uint32_t full_result_size;
+
+    struct entry entry; /* decoded; views into body */
+    uint32_t body_size;
+    uint8_t body[];
+};
+
+#define PENDING_BUCKETS 65536u
+
+struct pending_index {
+    struct pending **by_key, **by_client;
+    uint64_t count, bytes;
+};
+
+/* STATUS_OK or STATUS_NOMEMORY. */
+enum status pending_index_init(struct pending_index *x);
+void pending_index_fini(struct pending_index *x);
+
+/* Make one from a trimmed entry body (copied). NULL: out of memory, or the body does not decode. */
+struct pending *pending_new(uint32_t slot, struct bytes body);
+void pending_destroy(struct pending **p_p);
+
+void pending_link(struct pending_index *x, struct pending *p);
+void pending_unlink(struct pending_index *x, struct pending *p);
+
+/* The newest entry with an effect on key; NULL: the key is clean. */
+struct pending *pending_of_key(const struct pending_index *x, uint32_t slot, uint64_t digest,
+                               struct bytes key);
+struct pending *pending_of_client(const struct pending_index *x, uint32_t slot, uint64_t client,
+                                  uint64_t seq);
+/* The effect of p on key; ENSUREs that there is one. */
+const struct effect *pending_effect(const struct pending *p, struct bytes key);
+
+#endif

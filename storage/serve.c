@@ -1,0 +1,658 @@
+#include "storage/serve.h"
+
+#include <stdlib.h>
+
+#include "proto/base/ensure.h"
+#include "proto/base/mutant.h"
+#include "proto/codec.h"
+#include "storage/lead.h"
+#include "storage/mutate.h"
+
+#define SCAN_COUNT_DEFAULT 1000u
+#define SCAN_COUNT_MAX 10000u
+#define SCAN_BYTES_DEFAULT (1u << 20)
+#define TOKEN_AHEAD_MAX_MS 60000u /* a token further in the future than this is nonsense */
+
+static uint32_t copies_flags(const struct replica *r)
+{
+    return ANSWER_SYNCED | (r->members_count + 1) << ANSWER_COPIES_SHIFT;
+}
+
+static void reply_item(struct core *c, struct replica *r, struct asker to, const struct item *item)
+{
+    struct reply reply = {.status = item->present ? STATUS_OK : STATUS_NOTFOUND,
+                          .flags = copies_flags(r) | (item->present ? ANSWER_VALUE : 0),
+                          .version = item->version,
+                          .value = item->present ? item->value : BYTES_EMPTY};
+    core_reply(c, to, &reply);
+}
+
+/* ------------------------------------------------------------------ waiting */
+
+static struct waiter *wait_for(struct core *c, struct pending *p, enum waiter_kind kind,
+                               const struct operation *op)
+{
+    if (c->replies.waiting >= c->options.waiters_max) {
+        c->counters.refused_busy++;
+        core_refuse(c, op->asker, STATUS_BUSY);
+        return NULL;
+    }
+    bool reads = kind != WAIT_WRITE;
+    struct waiter *w = replies_waiter_new(&c->replies, kind, op->asker,
+                                          reads ? op->key : BYTES_EMPTY,
+                                          reads ? op->body : BYTES_EMPTY);
+    if (w == NULL) {
+        core_fail(c, STATUS_NOMEMORY);
+        return NULL;
+    }
+    w->since_ms = c->now_ms;
+    w->deadline_ms = op->deadline_ms;
+    w->digest = op->digest;
+    w->next = p->waiters;
+    p->waiters = w;
+    return w;
+}
+
+/* A read of something dirty waits for p's commit; where that cannot come soon, it is refused. */
+static void wait_to_read(struct core *c, struct replica *r, struct pending *p,
+                         enum waiter_kind kind, const struct operation *op)
+{
+    if (r->leads && !lead_writable(c, r)) {
+        c->counters.refused_unavailable++;
+        core_refuse(c, op->asker, STATUS_UNAVAILABLE);
+        return;
+    }
+    if (wait_for(c, p, kind, op) != NULL && !r->leads && r->reader_due_ms == 0)
+        r->reader_due_ms = c->now_ms + c->options.ask_primary_ms;
+}
+
+/* Queue op behind a fetch of its key. */
+static void park(struct core *c, struct replica *r, const struct operation *op, uint64_t generation)
+{
+    struct cold_key *k = cold_find(&c->cold, r->slot, op->digest, op->key);
+    if (c->cold.operations_count >= c->options.waiters_max) {
+        c->counters.refused_busy++;
+        core_refuse(c, op->asker, STATUS_BUSY);
+        return;
+    }
+    if (k == NULL) {
+        k = cold_begin(&c->cold, r->partition, r->slot, op->digest, op->key);
+        if (k == NULL) {
+            core_fail(c, STATUS_NOMEMORY);
+            return;
+        }
+        core_fetch(c, k, generation);
+    }
+    enum status status = cold_park(&c->cold, k, op);
+    if (status != STATUS_OK)
+        core_fail(c, status);
+}
+
+/* The committed state of op's key. False: op was parked or the node failed. */
+static bool committed_item(struct core *c, struct replica *r, const struct operation *op,
+                           const struct item *cold, struct item *ret)
+{
+    if (cold != NULL) {
+        *ret = *cold;
+        return true;
+    }
+    uint64_t generation;
+    enum status status = store_get(c->store, r->slot, op->digest, op->key, ret, &generation);
+    if (status == STATUS_OK)
+        return true;
+    if (status == STATUS_BUSY)
+        park(c, r, op, generation);
+    else
+        core_fail(c, status);
+    return false;
+}
+
+/* ------------------------------------------------------------------ reads */
+
+static void serve_read(struct core *c, struct replica *r, const struct operation *op,
+                       const struct item *cold)
+{
+    struct pending *p = pending_of_key(&c->pending, r->slot, op->digest, op->key);
+    struct item item;
+    c->counters.reads++;
+    if (p != NULL && MUTANT(1) && !r->leads) {
+        const struct effect *f = pending_effect(p, op->key);
+        item = (struct item){.present = f->kind == EFFECT_PUT,
+                             .version = {p->entry.epoch, p->entry.seq},
+                             .value = f->value};
+        reply_item(c, r, op->asker, &item);
+        return;
+    }
+    if (p != NULL && !(MUTANT(2) && r->leads)) {
+        wait_to_read(c, r, p, WAIT_READ, op);
+        return;
+    }
+    if (committed_item(c, r, op, cold, &item))
+        reply_item(c, r, op->asker, &item);
+}
+
+struct page {
+    struct scan_page page;
+    struct arena *arena;
+    const struct scan_query *query;
+    size_t bytes, count_max, bytes_max;
+    uint64_t last_digest;
+    bool more;
+};
+
+static bool page_row(void *arg, const struct table_row *row)
+{
+    struct page *g = arg;
+    struct scan_page *p = &g->page;
+    size_t size = row->key.size + (g->query->keys_only ? 0 : row->item.value.size);
+    if (p->count == g->count_max || (p->count > 0 && g->bytes + size > g->bytes_max)) {
+        g->more = true;
+        return false;
+    }
+    p->keys[p->count] = row->key;
+    p->values[p->count] = g->query->keys_only ? BYTES_EMPTY : row->item.value;
+    p->epochs[p->count] = row->item.version.epoch;
+    p->seqs[p->count] = row->item.version.seq;
+    p->count++;
+    g->bytes += size;
+    g->last_digest = row->digest;
+    return true;
+}
+
+static bool page_init(struct page *g, struct arena *arena, const struct scan_query *q)
+{
+    *g = (struct page){.arena = arena, .query = q};
+    g->count_max = q->count_max == 0 ? SCAN_COUNT_DEFAULT : q->count_max;
+    if (g->count_max > SCAN_COUNT_MAX)
+        g->count_max = SCAN_COUNT_MAX;
+    g->bytes_max = q->bytes_max == 0 ? SCAN_BYTES_DEFAULT : q->bytes_max;
+    if (g->bytes_max > MESSAGE_BYTES_MAX / 2)
+        g->bytes_max = MESSAGE_BYTES_MAX / 2;
+    g->page.keys = arena_calloc(arena, g->count_max, sizeof *g->page.keys);
+    g->page.values = arena_calloc(arena, g->count_max, sizeof *g->page.values);
+    g->page.epochs = arena_calloc(arena, g->count_max, sizeof *g->page.epochs);
+    g->page.seqs = arena_calloc(arena, g->count_max, sizeof *g->page.seqs);
+    return g->page.keys != NULL && g->page.values != NULL && g->page.epochs != NULL &&
+           g->page.seqs != NULL;
+}
+
+/* The cursor of the page after this one: digest and key of its last row. */
+static struct bytes page_next(struct page *g)
+{
+    struct bytes last = g->page.keys[g->page.count - 1];
+    uint8_t *cursor = arena_alloc(g->arena, 8 + last.size);
+    if (cursor == NULL)
+        return BYTES_EMPTY;
+    bytes_put_be64(cursor, g->last_digest);
+    memcpy(cursor + 8, last.data, last.size);
+    return bytes_of(cursor, 8 + last.size);
+}
+
+static void reply_page(struct core *c, struct replica *r, struct asker to, struct page *g)
+{
+    if (g->more)
+        g->page.next = page_next(g);
+    buffer_clear(&c->scratch);
+    if (codec_pack_scan_page(&g->page, &c->scratch) != STATUS_OK) {
+        core_fail(c, STATUS_NOMEMORY);
+        return;
+    }
+    struct reply reply = {.status = STATUS_OK,
+                          .flags = copies_flags(r) | ANSWER_VALUE,
+                          .value = buffer_view(&c->scratch)};
+    core_reply(c, to, &reply);
+}
+
+/* One page of r, all of whose received entries are committed. */
+static void scan_page(struct core *c, struct replica *r, struct asker to, uint64_t digest,
+                      struct bytes cursor, struct bytes body)
+{
+    struct scan_query query;
+    if (codec_unpack_scan_query(body, &query) != STATUS_OK ||
+        (cursor.size > 0 && (cursor.size < 8 || cursor.size > 8 + KEY_SIZE_MAX))) {
+        core_refuse(c, to, STATUS_MALFORMED);
+        return;
+    }
+    struct bytes key = BYTES_EMPTY;
+    if (cursor.size >= 8) {
+        digest = bytes_be64(cursor.data);
+        key = bytes_of(cursor.data + 8, cursor.size - 8);
+    }
+    struct page page;
+    arena_reset(&c->arena, 1u << 20);
+    if (!page_init(&page, &c->arena, &query)) {
+        core_fail(c, STATUS_NOMEMORY);
+        return;
+    }
+    enum status status = store_scan(c->store, r->slot, digest, key, page_row, &page);
+    if (status != STATUS_OK)
+        core_fail(c, status);
+    else
+        reply_page(c, r, to, &page);
+}
+
+static void serve_scan(struct core *c, struct replica *r, const struct operation *op)
+{
+    c->counters.reads++;
+    struct pending *last = replica_pending(r, r->last.seq);
+    if (last != NULL)
+        wait_to_read(c, r, last, WAIT_SCAN, op);
+    else
+        scan_page(c, r, op->asker, op->digest, op->key, op->body);
+}
+
+/* ------------------------------------------------------------------ writes */
+
+static void reply_record(struct core *c, struct replica *r, struct asker to,
+                         const struct completion_record *record)
+{
+    struct reply reply = {
+        .status = record->status,
+        .flags = copies_flags(r) | (record->result_flags & RESULT_HAS_VALUE ? ANSWER_VALUE : 0),
+        .version = record->version,
+        .value = record->result};
+    core_reply(c, to, &reply);
+}
+
+/* Answer from an entry: the whole result if it is still here, else what the record kept. */
+static void reply_entry(struct core *c, struct replica *r, struct asker to,
+                        const struct pending *p)
+{
+    const struct entry *e = &p->entry;
+    struct completion_record record = {.status = e->status,
+                                       .version = {e->epoch, e->seq},
+                                       .result_flags = e->result_flags,
+                                       .result = e->result};
+    if (p->full_result != NULL) {
+        record.result_flags |= RESULT_HAS_VALUE;
+        record.result = bytes_of(p->full_result, p->full_result_size);
+    }
+    reply_record(c, r, to, &record);
+}
+
+/* Is (client, seq) known? True: op was answered, or waits for the entry that answers it. */
+static bool serve_known(struct core *c, struct replica *r, const struct operation *op,
+                        uint64_t client, uint64_t seq)
+{
+    struct completion_record record;
+    switch (completion_find(r->completion, client, seq, &record)) {
+    case COMPLETION_FOUND:
+        c->counters.duplicates++;
+        reply_record(c, r, op->asker, &record);
+        return true;
+    case COMPLETION_STALE:
+        core_refuse(c, op->asker, STATUS_STALE);
+        return true;
+    case COMPLETION_UNKNOWN:
+        break;
+    }
+    struct pending *p = pending_of_client(&c->pending, r->slot, client, seq);
+    if (p == NULL)
+        return false;
+    c->counters.duplicates++;
+    if (MUTANT(26))
+        reply_entry(c, r, op->asker, p);
+    else
+        wait_for(c, p, WAIT_WRITE, op);
+    return true;
+}
+
+/* Rule X2: an unknown id may be executed only if its token shows that its record cannot have been
+ * removed already. */
+static enum status token_status(const struct core *c, const struct replica *r, uint64_t token)
+{
+    uint64_t horizon = completion_horizon(r->completion);
+    if (MUTANT(29))
+        return STATUS_OK;
+    if (token > c->wall_ms + TOKEN_AHEAD_MAX_MS)
+        return STATUS_NEEDTOKEN;
+    if (token > horizon)
+        return STATUS_OK;
+    if (token == 0)
+        return horizon == 0 ? STATUS_OK : STATUS_NEEDTOKEN;
+    return STATUS_TOOOLD;
+}
+
+/* May anything be logged now? */
+static enum status log_status(struct core *c, struct replica *r)
+{
+    if (!lead_writable(c, r)) {
+        c->counters.refused_unavailable++;
+        return STATUS_UNAVAILABLE;
+    }
+    if (c->space_low) {
+        c->counters.refused_full++;
+        return STATUS_FULL;
+    }
+    if (replica_full(c, r) || c->replies.waiting >= c->options.waiters_max) {
+        c->counters.refused_busy++;
+        return STATUS_BUSY;
+    }
+    return STATUS_OK;
+}
+
+/* A blind put does not look at what is there. */
+static bool needs_current(const struct write *w)
+{
+    return w->precondition != PRECONDITION_NONE || w->mutation != MUTATION_PUT ||
+           w->want == WANT_OLD;
+}
+
+/* The newest state of op's key, committed or not. False: op was parked. */
+static bool newest_item(struct core *c, struct replica *r, const struct operation *op,
+                        const struct item *cold, struct item *ret)
+{
+    const struct pending *p = pending_of_key(&c->pending, r->slot, op->digest, op->key);
+    if (p == NULL)
+        return committed_item(c, r, op, cold, ret);
+    const struct effect *f = pending_effect(p, op->key);
+    bool present = f->kind == EFFECT_PUT;
+    *ret = (struct item){.present = present,
+                         .expiry_ms = f->expiry_ms,
+                         .value = present ? f->value : BYTES_EMPTY};
+    if (present)
+        ret->version = (struct version){p->entry.epoch, p->entry.seq};
+    return true;
+}
+
+static void entry_from(const struct operation *op, const struct mutate_outcome *m,
+                       struct entry *ret)
+{
+    *ret = (struct entry){.kind = ENTRY_WRITE,
+                          .status = m->status,
+                          .client = op->client,
+                          .client_seq = op->seq,
+                          .ack_below = op->ack_below};
+    if (m->has_effect) {
+        ret->effects_count = 1;
+        ret->effects[0] = m->effect;
+        ret->effects[0].key = op->key;
+        ret->effects[0].digest = op->digest;
+    }
+    if (m->has_result && m->result.size <= RESULT_SIZE_MAX) {
+        ret->result_flags = RESULT_HAS_VALUE;
+        ret->result = m->result;
+    } else if (m->has_result) {
+        ret->result_flags = RESULT_TRIMMED;
+    }
+}
+
+static void keep_full_result(struct core *c, struct pending *p, struct bytes result)
+{
+    p->full_result = malloc(result.size);
+    if (p->full_result == NULL) {
+        core_fail(c, STATUS_NOMEMORY);
+        return;
+    }
+    memcpy(p->full_result, result.data, result.size);
+    p->full_result_size = (uint32_t)result.size;
+}
+
+/* Judge the write, log effect and result, wait for the commit. */
+static void log_write(struct core *c, struct replica *r, const struct operation *op,
+                      const struct write *w, const struct item *current)
+{
+    char text[MUTATE_SCRATCH_SIZE];
+    struct mutate_outcome m;
+    struct entry e;
+    mutate(w, current, text, &m);
+    entry_from(op, &m, &e);
+    if (MUTANT(44) && !m.has_effect) {
+        struct reply reply = {.status = m.status, .flags = copies_flags(r)};
+        core_reply(c, op->asker, &reply);
+        return;
+    }
+    struct pending *p = lead_log(c, r, &e, op->ptime_token);
+    if (p == NULL)
+        return;
+    if (e.result_flags & RESULT_TRIMMED)
+        keep_full_result(c, p, m.result);
+    wait_for(c, p, WAIT_WRITE, op);
+}
+
+static void serve_write(struct core *c, struct replica *r, const struct operation *op,
+                        const struct item *cold)
+{
+    c->counters.writes++;
+    if (!r->leads) {
+        core_refuse(c, op->asker, STATUS_ASKPRIMARY);
+        return;
+    }
+    if (op->client == 0 || op->seq == 0) {
+        core_refuse(c, op->asker, STATUS_MALFORMED);
+        return;
+    }
+    if (serve_known(c, r, op, op->client, op->seq))
+        return;
+    enum status status = token_status(c, r, op->ptime_token);
+    if (status == STATUS_OK)
+        status = log_status(c, r);
+    struct write w;
+    arena_reset(&c->arena, 4 * op->body.size + 4096);
+    if (status == STATUS_OK)
+        status = codec_unpack_write(op->body, &c->arena, &w);
+    if (status == STATUS_OK && w.value.size > c->options.value_size_max)
+        status = STATUS_TOOBIG;
+    if (status != STATUS_OK) {
+        core_refuse(c, op->asker, status);
+        return;
+    }
+    struct item current = {.present = false};
+    if (!needs_current(&w) || newest_item(c, r, op, cold, &current))
+        log_write(c, r, op, &w, &current);
+}
+
+/* ------------------------------------------------------------------ outcomes */
+
+/* Rule X3: "not applied" is said only after it can no longer become untrue. */
+static void serve_outcome(struct core *c, struct replica *r, const struct operation *op)
+{
+    struct outcome_query q;
+    if (codec_unpack_outcome_query(op->body, &q) != STATUS_OK || q.client_id == 0 || q.seq == 0) {
+        core_refuse(c, op->asker, STATUS_MALFORMED);
+        return;
+    }
+    if (!r->leads) {
+        core_refuse(c, op->asker, STATUS_ASKPRIMARY);
+        return;
+    }
+    if (serve_known(c, r, op, q.client_id, q.seq))
+        return;
+    enum status status = token_status(c, r, op->ptime_token);
+    if (MUTANT(45) && status == STATUS_OK)
+        status = STATUS_ABORTED;
+    if (status == STATUS_OK)
+        status = log_status(c, r);
+    if (status != STATUS_OK) {
+        core_refuse(c, op->asker, status);
+        return;
+    }
+    struct entry e = {.kind = ENTRY_ABORTED,
+                      .status = STATUS_ABORTED,
+                      .client = q.client_id,
+                      .client_seq = q.seq};
+    struct pending *p = lead_log(c, r, &e, op->ptime_token);
+    if (p != NULL)
+        wait_for(c, p, WAIT_WRITE, op);
+}
+
+/* ------------------------------------------------------------------ the door */
+
+void serve_operation(struct core *c, struct replica *r, const struct operation *op,
+                     const struct item *cold)
+{
+    bool scan = op->kind == KIND_SCAN;
+    if (!scan && (op->key.size == 0 || op->key.size > KEY_SIZE_MAX)) {
+        core_refuse(c, op->asker, op->key.size == 0 ? STATUS_USAGE : STATUS_TOOBIG);
+        return;
+    }
+    bool one_key = op->kind == KIND_READ || op->kind == KIND_WRITE;
+    if (one_key && cold == NULL && cold_find(&c->cold, r->slot, op->digest, op->key) != NULL) {
+        park(c, r, op, 0);
+        return;
+    }
+    switch (op->kind) {
+    case KIND_READ:
+        serve_read(c, r, op, cold);
+        return;
+    case KIND_WRITE:
+        serve_write(c, r, op, cold);
+        return;
+    case KIND_OUTCOME:
+        serve_outcome(c, r, op);
+        return;
+    case KIND_SCAN:
+        serve_scan(c, r, op);
+        return;
+    }
+    core_refuse(c, op->asker, STATUS_UNSUPPORTED);
+}
+
+void serve_fetched(struct core *c, struct replica *r, struct cold_key *k, uint64_t generation,
+                   const struct item *fetched)
+{
+    struct item item;
+    uint64_t again;
+    enum status status =
+        store_fetched(c->store, generation, k->slot, k->digest, bytes_of(k->key, k->key_size),
+                      fetched, &item, &again);
+    if (status == STATUS_BUSY) {
+        core_fetch(c, k, again);
+        return;
+    }
+    if (status != STATUS_OK) {
+        core_fail(c, status);
+        return;
+    }
+    struct cold_operation *op;
+    while ((op = cold_next(&c->cold, k)) != NULL) {
+        if (c->failed == STATUS_OK && op->operation.deadline_ms > c->now_ms)
+            serve_operation(c, r, &op->operation, &item);
+        free(op);
+    }
+    cold_end(&c->cold, &k);
+}
+
+static void answer_waiter(struct core *c, struct replica *r, struct pending *p, struct waiter *w)
+{
+    struct bytes key = bytes_of(w->bytes, w->key_size);
+    struct item item;
+    uint64_t generation;
+    switch (w->kind) {
+    case WAIT_WRITE:
+        reply_entry(c, r, w->asker, p);
+        return;
+    case WAIT_SCAN:
+        scan_page(c, r, w->asker, w->digest, key, bytes_of(w->bytes + w->key_size, w->query_size));
+        return;
+    case WAIT_READ:
+        /* It was applied a moment ago, so an overlay has it. */
+        if (store_get(c->store, r->slot, w->digest, key, &item, &generation) != STATUS_OK)
+            core_fail(c, STATUS_CORRUPT);
+        else
+            reply_item(c, r, w->asker, &item);
+        return;
+    }
+    ENSURE_UNREACHABLE();
+}
+
+/* Oldest first. */
+static struct waiter *reversed(struct waiter *w)
+{
+    struct waiter *out = NULL;
+    while (w != NULL) {
+        struct waiter *next = w->next;
+        w->next = out;
+        out = w;
+        w = next;
+    }
+    return out;
+}
+
+void serve_committed(struct core *c, struct replica *r, struct pending *p)
+{
+    struct waiter *w = reversed(p->waiters);
+    p->waiters = NULL;
+    while (w != NULL) {
+        struct waiter *next = w->next;
+        answer_waiter(c, r, p, w);
+        replies_waiter_destroy(&c->replies, &w);
+        w = next;
+    }
+}
+
+void serve_abandoned(struct core *c, struct replica *r, struct pending *p)
+{
+    (void)r;
+    while (p->waiters != NULL) {
+        struct waiter *w = p->waiters;
+        p->waiters = w->next;
+        core_refuse(c, w->asker, w->kind == WAIT_WRITE ? STATUS_INDOUBT : STATUS_ASKPRIMARY);
+        replies_waiter_destroy(&c->replies, &w);
+    }
+}
+
+typedef bool verdict_fn(const struct core *c, const struct replica *r, const struct waiter *w,
+                        enum status *ret);
+
+/* Take out every waiter that judge says goes; STATUS_OK as the verdict: without an answer. */
+static void sweep(struct core *c, struct replica *r, verdict_fn *judge, enum status status)
+{
+    for (uint64_t seq = r->commit.seq + 1; seq <= r->last.seq; seq++) {
+        struct waiter **at = &replica_pending(r, seq)->waiters;
+        while (*at != NULL) {
+            struct waiter *w = *at;
+            enum status verdict = status;
+            if (!judge(c, r, w, &verdict)) {
+                at = &w->next;
+                continue;
+            }
+            *at = w->next;
+            if (verdict != STATUS_OK)
+                core_refuse(c, w->asker, verdict);
+            replies_waiter_destroy(&c->replies, &w);
+        }
+    }
+}
+
+static bool is_reader(const struct core *c, const struct replica *r, const struct waiter *w,
+                      enum status *ret)
+{
+    (void)c, (void)r, (void)ret;
+    return w->kind != WAIT_WRITE;
+}
+
+void serve_refuse_readers(struct core *c, struct replica *r, enum status status)
+{
+    if (c->replies.waiting > 0)
+        sweep(c, r, is_reader, status);
+}
+
+static bool is_over(const struct core *c, const struct replica *r, const struct waiter *w,
+                    enum status *ret)
+{
+    bool late = c->now_ms >= w->deadline_ms;
+    bool reader = !r->leads && w->kind != WAIT_WRITE;
+    *ret = late ? STATUS_OK : STATUS_ASKPRIMARY;
+    return late || (reader && c->now_ms >= w->since_ms + c->options.ask_primary_ms);
+}
+
+static bool find_reader(const struct replica *r, uint64_t *ret_since)
+{
+    for (uint64_t seq = r->commit.seq + 1; seq <= r->last.seq; seq++)
+        for (const struct waiter *w = replica_pending(r, seq)->waiters; w != NULL; w = w->next)
+            if (w->kind != WAIT_WRITE) {
+                *ret_since = w->since_ms;
+                return true;
+            }
+    return false;
+}
+
+void serve_expire(struct core *c, struct replica *r)
+{
+    uint64_t since;
+    sweep(c, r, is_over, STATUS_OK);
+    r->reader_due_ms = 0;
+    if (!r->leads && find_reader(r, &since))
+        r->reader_due_ms = since + c->options.ask_primary_ms;
+}
