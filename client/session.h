@@ -29,7 +29,8 @@
  * What a link must promise: a frame arrives at most once; frames of one connection arrive in order;
  * nothing of the old connection arrives after a RESET (ZeroMQ over TCP does all that).
  *
- * Values in completions and everything in effects is valid until the next call on the session.
+ * Not thread-safe. Values in completions are views that end with the next session_message();
+ * session_submit() and session_flush() leave them alone.
  */
 #ifndef CLIENT_SESSION_H
 #define CLIENT_SESSION_H

@@ -1,0 +1,497 @@
+#include "client/window.h"
+
+#include "proto/base/ensure.h"
+#include "proto/codec.h"
+#if __has_include("proto/base/mutant.h")
+#include "proto/base/mutant.h"
+#else
+#define MUTANT(number) false
+#endif
+
+#define PAYLOAD_SIZE_MAX (FRAME_BYTES_MAX - (64u << 10)) /* leaves room for the rest of a message */
+#define PAYLOAD_KEPT_MAX 1024 /* a slot keeps memory up to this size for its next operation */
+#define CURSOR_SIZE_MAX (KEY_SIZE_MAX + 8)
+
+/* Operations share a message, and so its deadline, when theirs are this near to each other. */
+#define DEADLINE_SPREAD_MS 50
+
+void window_init(struct window *w, const struct session_options *options,
+                 struct session_counters *counters)
+{
+    *w = (struct window){.client_id = options->client_id,
+                         .size = options->window == 0 ? CLIENT_WINDOW_MAX : options->window,
+                         .ack_below = 1,
+                         .next_seq = 1,
+                         .unsent_seq = 1,
+                         .expire_ms = UINT64_MAX,
+                         .resume_ms = UINT64_MAX,
+                         .random = options->seed | 1,
+                         .counters = counters};
+    ENSURE(w->size >= 1 && w->size <= CLIENT_WINDOW_MAX);
+    for (size_t i = 0; i < CLIENT_WINDOW_MAX; i++)
+        buffer_init(&w->slots[i].payload, PAYLOAD_SIZE_MAX);
+}
+
+void window_fini(struct window *w)
+{
+    for (size_t i = 0; i < CLIENT_WINDOW_MAX; i++)
+        buffer_fini(&w->slots[i].payload);
+}
+
+static struct slot *slot_of(struct window *w, uint64_t seq)
+{
+    return &w->slots[seq % CLIENT_WINDOW_MAX];
+}
+
+static bool slot_live(const struct slot *slot)
+{
+    return slot->state == SLOT_QUEUED || slot->state == SLOT_SENT || slot->state == SLOT_PAUSED;
+}
+
+static uint32_t *count_of(struct window *w, enum slot_state state)
+{
+    switch (state) {
+    case SLOT_QUEUED:
+        return &w->queued_count;
+    case SLOT_SENT:
+        return &w->sent_count;
+    case SLOT_PAUSED:
+        return &w->paused_count;
+    case SLOT_DONE:
+    case SLOT_DOUBTED:
+        return NULL;
+    }
+    ENSURE_UNREACHABLE();
+}
+
+/* The only place that writes a slot's state. */
+static void slot_move(struct window *w, struct slot *slot, enum slot_state state)
+{
+    uint32_t *from = count_of(w, slot->state), *to = count_of(w, state);
+    if (from != NULL) {
+        ENSURE(*from > 0);
+        (*from)--;
+    }
+    if (to != NULL)
+        (*to)++;
+    if (state == SLOT_QUEUED && slot->seq < w->unsent_seq)
+        w->unsent_seq = slot->seq;
+    slot->state = state;
+}
+
+/* FNV-1a; never 0. Two keys with one hash only wait for each other without need. */
+static uint64_t hash_of(struct bytes key)
+{
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < key.size; i++)
+        hash = (hash ^ key.data[i]) * 0x100000001b3u;
+    return hash == 0 ? 1 : hash;
+}
+
+/* xorshift64: jitter needs no more. */
+static uint64_t draw(struct window *w, uint64_t below)
+{
+    w->random ^= w->random << 13;
+    w->random ^= w->random >> 7;
+    w->random ^= w->random << 17;
+    return w->random % below;
+}
+
+uint32_t window_pending(const struct window *w)
+{
+    return w->queued_count + w->sent_count + w->paused_count;
+}
+
+/* (4): over what is answered or given up, never further. */
+static void advance(struct window *w)
+{
+    while (w->ack_below < w->next_seq && slot_of(w, w->ack_below)->state == SLOT_DONE)
+        w->ack_below++;
+    if (w->unsent_seq < w->ack_below)
+        w->unsent_seq = w->ack_below;
+}
+
+uint32_t window_room(const struct window *w)
+{
+    uint32_t used = (uint32_t)(w->next_seq - w->ack_below);
+    if (used < w->size)
+        return w->size - used;
+    return w->slots[w->ack_below % CLIENT_WINDOW_MAX].state == SLOT_DOUBTED ? 1 : 0;
+}
+
+/* Make room for one more by forgetting the oldest id in doubt, if that is what is in the way. */
+static bool make_room(struct window *w)
+{
+    if (window_room(w) == 0)
+        return false;
+    if (w->next_seq - w->ack_below == w->size) {
+        slot_move(w, slot_of(w, w->ack_below), SLOT_DONE);
+        advance(w);
+    }
+    return true;
+}
+
+static enum status check_sizes(const struct session_operation *op)
+{
+    if (op->kind == KIND_SCAN)
+        return op->key.size > CURSOR_SIZE_MAX ? STATUS_TOOBIG : STATUS_OK;
+    if (op->key.size == 0)
+        return STATUS_USAGE;
+    if (op->key.size > KEY_SIZE_MAX)
+        return STATUS_TOOBIG;
+    if (op->kind == KIND_WRITE && (op->write.value.size > VALUE_SIZE_MAX ||
+                                   op->write.expected_value.size > VALUE_SIZE_MAX))
+        return STATUS_TOOBIG;
+    return STATUS_OK;
+}
+
+static enum status encode(const struct session_operation *op, struct buffer *out)
+{
+    buffer_clear(out);
+    enum status s = buffer_append(out, op->key);
+    if (s != STATUS_OK)
+        return s;
+    switch (op->kind) {
+    case KIND_READ:
+        return STATUS_OK;
+    case KIND_WRITE:
+        return codec_pack_write(&op->write, out);
+    case KIND_OUTCOME:
+        return codec_pack_outcome_query(&op->outcome, out);
+    case KIND_SCAN:
+        return codec_pack_scan_query(&op->scan, out);
+    }
+    ENSURE_UNREACHABLE();
+}
+
+enum status window_take(struct window *w, const struct session_operation *op, uint64_t *ret_seq)
+{
+    enum status s = check_sizes(op);
+    if (s != STATUS_OK)
+        return s;
+    if (!make_room(w))
+        return STATUS_BUSY;
+    struct slot *slot = slot_of(w, w->next_seq);
+    s = encode(op, &slot->payload);
+    if (s != STATUS_OK)
+        return s;
+    bool ordered = op->kind == KIND_READ || op->kind == KIND_WRITE;
+    *slot = (struct slot){.kind = op->kind,
+                          .seq = w->next_seq++,
+                          .key_hash = ordered ? hash_of(op->key) : 0,
+                          .deadline_ms = op->deadline_ms,
+                          .user = op->user,
+                          .payload = slot->payload,
+                          .key_size = op->key.size};
+    slot_move(w, slot, SLOT_QUEUED);
+    if (slot->deadline_ms < w->expire_ms)
+        w->expire_ms = slot->deadline_ms;
+    if (ret_seq != NULL)
+        *ret_seq = slot->seq;
+    w->counters->submitted++;
+    return STATUS_OK;
+}
+
+/* ---- Completion ---- */
+
+struct session_effect *window_effect(struct session_effects *effects, enum session_effect_kind kind)
+{
+    ENSURE(effects->count < effects->capacity);
+    struct session_effect *effect = &effects->items[effects->count++];
+    effect->kind = kind;
+    return effect;
+}
+
+/* (3): the operation's only completion. */
+static void complete(struct window *w, struct slot *slot, const struct window_answer *a,
+                     enum slot_state end, struct session_effects *effects)
+{
+    ENSURE(slot_live(slot));
+    struct session_effect *effect = window_effect(effects, SESSION_COMPLETED);
+    effect->completion = (struct session_completion){
+        .user = slot->user,
+        .seq = slot->seq,
+        .status = a->status,
+        .flags = a->flags,
+        .version = a->version,
+        .value = a->value,
+    };
+    slot_move(w, slot, end);
+    slot->user = NULL;
+    if (slot->payload.capacity > PAYLOAD_KEPT_MAX)
+        buffer_fini(&slot->payload);
+    w->counters->completed++;
+    advance(w);
+}
+
+/* Not answered by a result: not done with this status, or in doubt. (2) */
+static void give_up(struct window *w, struct slot *slot, enum status status, bool in_doubt,
+                    struct session_effects *effects)
+{
+    bool doubted = in_doubt && slot->kind == KIND_WRITE;
+    if (doubted)
+        status = STATUS_INDOUBT;
+    struct window_answer a = {
+        .status = status,
+        .flags = doubted ? ANSWER_IN_DOUBT : status_retry(status) ? ANSWER_RETRY : 0,
+    };
+    slot->effective = doubted;
+    complete(w, slot, &a, doubted ? SLOT_DOUBTED : SLOT_DONE, effects);
+}
+
+/* Are these what a node says when it has carried out a write, or found that it cannot be? */
+static bool is_result(enum status status)
+{
+    return status == STATUS_OK || status == STATUS_NOTFOUND || status == STATUS_CONDITION ||
+           status == STATUS_NOTNUMBER || status == STATUS_OVERFLOW || status == STATUS_ABORTED;
+}
+
+bool window_answer_settles(const struct window_answer *a)
+{
+    return is_result(a->status) && (a->flags & (ANSWER_RETRY | ANSWER_IN_DOUBT)) == 0;
+}
+
+/* ---- Refusals ---- */
+
+/* (5): has a later operation on the same key perhaps taken effect, one of the two being a write? */
+static bool overtaken(struct window *w, const struct slot *slot)
+{
+    if (slot->key_hash == 0)
+        return false;
+    for (uint64_t seq = slot->seq + 1; seq < w->next_seq; seq++) {
+        const struct slot *later = slot_of(w, seq);
+        bool conflict = slot->kind == KIND_WRITE || later->kind == KIND_WRITE;
+        bool effective = later->state == SLOT_SENT || later->in_doubt || later->effective;
+        if (conflict && effective && later->key_hash == slot->key_hash)
+            return true;
+    }
+    return false;
+}
+
+static void pause_slot(struct window *w, struct slot *slot, uint64_t now_ms)
+{
+    uint32_t pause_ms = slot->pause_ms == 0 ? SESSION_PAUSE_MIN_MS : slot->pause_ms * 2;
+    slot->pause_ms = pause_ms < SESSION_PAUSE_MAX_MS ? pause_ms : SESSION_PAUSE_MAX_MS;
+    slot->resume_ms = now_ms + slot->pause_ms / 2 + 1 + draw(w, slot->pause_ms / 2 + 1);
+    if (slot->resume_ms < w->resume_ms)
+        w->resume_ms = slot->resume_ms;
+    slot_move(w, slot, SLOT_PAUSED);
+    w->counters->retries++;
+}
+
+/* The last attempt came to nothing, or (in doubt) perhaps to something. */
+static void refused(struct window *w, struct slot *slot, uint64_t now_ms,
+                    const struct window_answer *a, struct session_effects *effects)
+{
+    bool write = slot->kind == KIND_WRITE;
+    if (write && ((a->flags & ANSWER_IN_DOUBT) != 0 || status_in_doubt(a->status)))
+        slot->in_doubt = true;
+    slot->refusal = a->status;
+    /* Without a token no attempt can have been executed: the next one may take a new one. */
+    if (a->status == STATUS_NEEDTOKEN)
+        slot->token = 0;
+    if ((a->flags & ANSWER_RETRY) != 0 && slot->deadline_ms > now_ms && !overtaken(w, slot))
+        pause_slot(w, slot, now_ms);
+    else
+        give_up(w, slot, a->status, slot->in_doubt && !MUTANT(46), effects);
+}
+
+bool window_answer(struct window *w, uint64_t now_ms, const struct window_answer *a,
+                   struct session_effects *effects)
+{
+    bool known = a->seq >= w->ack_below && a->seq < w->next_seq;
+    struct slot *slot = slot_of(w, a->seq);
+    if (!known || !slot_live(slot)) {
+        w->counters->late_answers++;
+        return false;
+    }
+    ENSURE(slot->seq == a->seq);
+    if (window_answer_settles(a)) {
+        slot->effective = true;
+        complete(w, slot, a, SLOT_DONE, effects);
+        return false;
+    }
+    /* What a former router refuses says nothing of the attempt that is on its way now. */
+    if (!a->current || slot->state != SLOT_SENT) {
+        w->counters->late_answers++;
+        return false;
+    }
+    if (slot->kind != KIND_WRITE && (a->flags & ANSWER_RETRY) == 0) {
+        complete(w, slot, a, SLOT_DONE, effects);
+        return false;
+    }
+    refused(w, slot, now_ms, a, effects);
+    return a->status == STATUS_NEEDTOKEN;
+}
+
+void window_requeue(struct window *w)
+{
+    for (uint64_t seq = w->ack_below; w->sent_count > 0; seq++) {
+        ENSURE(seq < w->next_seq);
+        struct slot *slot = slot_of(w, seq);
+        if (slot->state != SLOT_SENT)
+            continue;
+        if (slot->kind == KIND_WRITE)
+            slot->in_doubt = true;
+        slot_move(w, slot, SLOT_QUEUED);
+        w->counters->sent_again++;
+    }
+}
+
+/* ---- Time ---- */
+
+static void expire(struct window *w, struct slot *slot, bool reachable,
+                   struct session_effects *effects)
+{
+    bool in_doubt = slot->state == SLOT_SENT || (slot->in_doubt && !MUTANT(46));
+    enum status status = slot->refusal;
+    if (status == STATUS_OK || slot->state == SLOT_SENT)
+        status = reachable ? STATUS_TIMEOUT : STATUS_NOCONNECTION;
+    give_up(w, slot, status, in_doubt, effects);
+}
+
+void window_tick(struct window *w, uint64_t now_ms, bool reachable, struct session_effects *effects)
+{
+    if (now_ms < w->expire_ms && now_ms < w->resume_ms)
+        return;
+    w->expire_ms = w->resume_ms = UINT64_MAX;
+    for (uint64_t seq = w->ack_below; seq < w->next_seq; seq++) {
+        struct slot *slot = slot_of(w, seq);
+        if (slot_live(slot) && slot->deadline_ms <= now_ms)
+            expire(w, slot, reachable, effects);
+        else if (slot->state == SLOT_PAUSED && slot->resume_ms <= now_ms)
+            slot_move(w, slot, SLOT_QUEUED);
+        if (slot_live(slot) && slot->deadline_ms < w->expire_ms)
+            w->expire_ms = slot->deadline_ms;
+        if (slot->state == SLOT_PAUSED && slot->resume_ms < w->resume_ms)
+            w->resume_ms = slot->resume_ms;
+    }
+}
+
+uint64_t window_deadline(const struct window *w)
+{
+    if (window_pending(w) == 0)
+        return UINT64_MAX;
+    return w->expire_ms < w->resume_ms ? w->expire_ms : w->resume_ms;
+}
+
+/* ---- Packing ---- */
+
+/* A bit for the key; returns whether it was set. */
+static bool block(struct window_cursor *cursor, uint64_t key_hash)
+{
+    uint64_t *word = &cursor->blocked[key_hash >> 6 & 15];
+    uint64_t bit = UINT64_C(1) << (key_hash & 63);
+    bool was = (*word & bit) != 0;
+    *word |= bit;
+    return was;
+}
+
+static bool blocked(const struct window_cursor *cursor, uint64_t key_hash)
+{
+    return (cursor->blocked[key_hash >> 6 & 15] >> (key_hash & 63) & 1) != 0;
+}
+
+/* May this one leave now? (5): not while an earlier one on its key waits. */
+static bool may_leave(struct window_cursor *cursor, const struct slot *slot)
+{
+    if (slot->state == SLOT_PAUSED && slot->key_hash != 0)
+        block(cursor, slot->key_hash);
+    return slot->state == SLOT_QUEUED &&
+           (slot->key_hash == 0 || !blocked(cursor, slot->key_hash));
+}
+
+struct run {
+    uint64_t first_seq, deadline_ms, token;
+    size_t size;
+    uint32_t count;
+};
+
+/* Does slot fit behind the run in one message: next number, like deadline, token or not, sizes? */
+static bool fits(const struct run *run, const struct slot *slot, uint32_t operations_max)
+{
+    if (run->count == 0)
+        return true;
+    uint64_t low = slot->deadline_ms < run->deadline_ms ? slot->deadline_ms : run->deadline_ms;
+    uint64_t high = slot->deadline_ms < run->deadline_ms ? run->deadline_ms : slot->deadline_ms;
+    return slot->seq == run->first_seq + run->count && run->count < operations_max &&
+           run->size + slot->payload.size <= MESSAGE_BYTES_MAX - (64u << 10) &&
+           (slot->token == 0) == (run->token == 0) && high - low <= DEADLINE_SPREAD_MS;
+}
+
+static void add(struct window *w, struct run *run, const struct slot *slot)
+{
+    struct bytes payload = buffer_view(&slot->payload);
+    if (run->count == 0)
+        *run = (struct run){slot->seq, slot->deadline_ms, slot->token, 0, 0};
+    w->kinds[run->count] = slot->kind;
+    w->keys[run->count] = bytes_of(payload.data, slot->key_size);
+    w->operations[run->count] =
+        bytes_of(payload.data + slot->key_size, payload.size - slot->key_size);
+    run->count++;
+    run->size += payload.size + 16;
+    /* A lower token was known before the first attempt as well, so the lowest serves all. */
+    if (slot->token < run->token)
+        run->token = slot->token;
+    if (slot->deadline_ms > run->deadline_ms)
+        run->deadline_ms = slot->deadline_ms;
+}
+
+/* Gather consecutive numbers that may leave, from the cursor on. */
+static struct run gather(struct window *w, uint64_t ptime, uint32_t operations_max,
+                         struct window_cursor *cursor)
+{
+    struct run run = {0};
+    for (; cursor->seq < w->next_seq; cursor->seq++) {
+        struct slot *slot = slot_of(w, cursor->seq);
+        if (!may_leave(cursor, slot)) {
+            if (run.count > 0)
+                break;
+            continue;
+        }
+        if (slot->token == 0)
+            slot->token = ptime;
+        if (!fits(&run, slot, operations_max))
+            break;
+        add(w, &run, slot);
+    }
+    return run;
+}
+
+/* After a whole pass only what is held back is QUEUED; it is looked at when something is PAUSED. */
+static void begin_pass(const struct window *w, struct window_cursor *cursor)
+{
+    *cursor = (struct window_cursor){.seq = w->paused_count > 0 ? w->ack_below : w->unsent_seq};
+}
+
+enum status window_pack(struct window *w, uint64_t now_ms, uint64_t ptime, uint32_t operations_max,
+                        struct window_cursor *cursor, struct buffer *out, uint32_t *ret_count)
+{
+    *ret_count = 0;
+    if (w->queued_count == 0) {
+        w->unsent_seq = w->next_seq;
+        return STATUS_OK;
+    }
+    if (cursor->seq == 0)
+        begin_pass(w, cursor);
+    struct run run = gather(w, ptime, operations_max, cursor);
+    if (run.count == 0)
+        return STATUS_OK;
+    uint64_t left_ms = run.deadline_ms > now_ms ? run.deadline_ms - now_ms : 1;
+    struct request m = {.client_id = w->client_id,
+                        .first_seq = run.first_seq,
+                        .ack_below = w->ack_below,
+                        .ptime_token = run.token,
+                        .deadline_ms = left_ms < UINT32_MAX ? (uint32_t)left_ms : UINT32_MAX,
+                        .count = run.count,
+                        .kinds = w->kinds,
+                        .keys = w->keys,
+                        .operations = w->operations};
+    enum status s = codec_pack_request(&m, out);
+    if (s != STATUS_OK)
+        return s;
+    for (uint32_t i = 0; i < run.count; i++)
+        slot_move(w, slot_of(w, run.first_seq + i), SLOT_SENT);
+    *ret_count = run.count;
+    return STATUS_OK;
+}
