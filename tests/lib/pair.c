@@ -1,0 +1,367 @@
+#include "tests/lib/pair.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "proto/base/ensure.h"
+#include "proto/codec.h"
+#include "proto/partition.h"
+#include "tests/lib/table_mem.h"
+
+static struct clustermap *map_new(uint32_t partitions)
+{
+    struct clustermap *map = clustermap_new();
+    struct error error;
+    map->partition_count = partitions;
+    map->copies = 2;
+    map->isr_min = 1;
+    map->nodes_count = PAIR_NODES;
+    map->cluster_id.octets[0] = 7;
+    for (uint32_t i = 0; i < PAIR_NODES; i++) {
+        struct clustermap_node *n = &map->nodes[i];
+        n->id.octets[0] = (uint8_t)(i + 1);
+        n->weight = 100;
+        snprintf(n->name, sizeof n->name, "n%u", i + 1);
+        snprintf(n->host, sizeof n->host, "n%u", i + 1);
+        snprintf(n->address, sizeof n->address, "tcp://127.0.0.1:%u", 7500 + 3 * i);
+    }
+    ENSURE(clustermap_found(map, &error) == STATUS_OK);
+    return map;
+}
+
+void pair_init(struct pair *p, uint32_t partitions, bool store_inline)
+{
+    memset(p, 0, sizeof *p);
+    p->now_ms = 1000;
+    p->partitions = partitions;
+    p->store_inline = store_inline;
+    for (uint32_t i = 0; i < PAIR_NODES; i++) {
+        p->nodes[i].table = table_mem_new();
+        buffer_init(&p->nodes[i].log, (size_t)1 << 30);
+        buffer_init(&p->nodes[i].memory, (size_t)1 << 30);
+        pair_start(p, i);
+    }
+}
+
+static void wire_clear(struct pair *p)
+{
+    for (size_t i = 0; i < p->wire_count; i++)
+        buffer_fini(&p->wire[i].frame);
+    p->wire_count = 0;
+}
+
+static void node_down(struct pair_node *n)
+{
+    node_destroy(&n->node);
+    store_destroy(&n->store);
+    clustermap_destroy(&n->map);
+    n->up = false;
+}
+
+void pair_fini(struct pair *p)
+{
+    wire_clear(p);
+    free(p->wire);
+    for (uint32_t i = 0; i < PAIR_NODES; i++) {
+        if (p->nodes[i].up)
+            node_down(&p->nodes[i]);
+        p->nodes[i].table->verbs->destroy(&p->nodes[i].table);
+        buffer_fini(&p->nodes[i].log);
+        buffer_fini(&p->nodes[i].memory);
+    }
+}
+
+void pair_crash(struct pair *p, uint32_t node)
+{
+    struct pair_node *n = &p->nodes[node];
+    node_down(n);
+    buffer_clear(&n->memory);
+    n->appended = n->durable;
+    table_mem_crash(n->table);
+}
+
+static struct node_time time_of(const struct pair *p)
+{
+    return (struct node_time){p->now_ms, 1700000000000u + p->now_ms};
+}
+
+static void on_answer(struct pair *p, struct bytes frame)
+{
+    struct arena arena;
+    struct answer a;
+    enum message_kind kind;
+    arena_init(&arena);
+    ENSURE(codec_peek(frame, &kind) == STATUS_OK && kind == MESSAGE_RESULTS);
+    ENSURE(codec_unpack_answer(frame, &arena, &a) == STATUS_OK);
+    for (size_t i = 0; i < a.count; i++) {
+        ENSURE(p->answers_count < PAIR_ANSWERS_MAX);
+        struct pair_answer *to = &p->answers[p->answers_count++];
+        *to = (struct pair_answer){.token = a.ids[i],
+                                   .status = status_from_wire(a.statuses[i]),
+                                   .flags = a.flags[i],
+                                   .version = {a.epochs[i], a.seqs[i]},
+                                   .value_size = a.values[i].size};
+        ENSURE(to->value_size <= PAIR_VALUE_MAX);
+        if (to->value_size > 0)
+            memcpy(to->value, a.values[i].data, to->value_size);
+    }
+    arena_fini(&arena);
+}
+
+static void to_wire(struct pair *p, struct node_effect *e)
+{
+    if (p->wire_count == p->wire_capacity) {
+        p->wire_capacity = p->wire_capacity == 0 ? 64 : p->wire_capacity * 2;
+        p->wire = realloc(p->wire, p->wire_capacity * sizeof *p->wire);
+        ENSURE(p->wire != NULL);
+    }
+    p->wire[p->wire_count++] = *e;
+    buffer_init(&e->frame, 1);
+}
+
+static void fetch(struct pair_node *n, const struct node_effect *e, const struct node_time *time,
+                  struct node_effects *next)
+{
+    struct table_reader *reader;
+    struct item item;
+    ENSURE(n->table->verbs->reader_new(n->table, &reader) == STATUS_OK);
+    ENSURE(n->table->verbs->refresh(reader) == STATUS_OK);
+    ENSURE(n->table->verbs->get(reader, e->slot, e->digest, buffer_view(&e->frame), &item) ==
+           STATUS_OK);
+    struct node_event event = {.kind = NODE_FETCHED,
+                               .ticket = e->ticket,
+                               .generation = e->generation,
+                               .item = &item};
+    ENSURE(node_step(n->node, time, &event, next) == STATUS_OK);
+    n->table->verbs->release(reader);
+    n->table->verbs->reader_destroy(&reader);
+}
+
+static void keep_records(struct pair_node *n, const struct node_effects *out)
+{
+    if (out->records_count == 0)
+        return;
+    ENSURE(out->records_first == n->appended + 1);
+    ENSURE(buffer_append(&n->memory, buffer_view(&out->records)) == STATUS_OK);
+    n->appended += out->records_count;
+}
+
+/* Carry effects out; a fetch comes back at once, and may have effects of its own. */
+static void carry(struct pair *p, uint32_t node, struct node_effects *out)
+{
+    struct pair_node *n = &p->nodes[node];
+    struct node_time time = time_of(p);
+    struct node_effects next;
+    node_effects_init(&next);
+    keep_records(n, out);
+    for (size_t i = 0; i < out->count; i++) {
+        struct node_effect *e = &out->list[i];
+        if (e->kind == NODE_SEND_SOURCE)
+            on_answer(p, buffer_view(&e->frame));
+        else if (e->kind == NODE_SEND_PEER)
+            to_wire(p, e);
+        else
+            fetch(n, e, &time, &next);
+    }
+    node_effects_clear(out);
+    if (next.count > 0 || next.records_count > 0)
+        carry(p, node, &next);
+    node_effects_fini(&next);
+}
+
+static void step(struct pair *p, uint32_t node, const struct node_event *event)
+{
+    struct node_effects out;
+    struct node_time time = time_of(p);
+    node_effects_init(&out);
+    ENSURE(node_step(p->nodes[node].node, &time, event, &out) == STATUS_OK);
+    carry(p, node, &out);
+    node_effects_fini(&out);
+}
+
+static enum status restore(void *arg, uint32_t slot, struct bytes blob)
+{
+    struct error error;
+    return slot == 0 ? STATUS_OK : node_restore(arg, slot, blob, &error);
+}
+
+void pair_start(struct pair *p, uint32_t node)
+{
+    struct pair_node *n = &p->nodes[node];
+    struct store_options store = {64 << 20, 1 << 20, p->store_inline};
+    struct node_options o;
+    struct error error = {.status = STATUS_OK};
+    struct node_effects out;
+    struct node_time time = time_of(p);
+    uint64_t after, lsn = 0;
+    node_options_init(&o);
+    o.index = node;
+    o.incarnation = ++n->incarnation;
+    n->map = map_new(p->partitions);
+    n->store = store_new(&store, n->table);
+    n->node = node_new(&o, n->map, n->store);
+    ENSURE(checkpoint_position(n->table, &after) == STATUS_OK);
+    ENSURE(checkpoint_states(n->table, restore, n->node) == STATUS_OK);
+    struct bytes rest = buffer_view(&n->log);
+    struct record_view record;
+    while (record_next(&rest, &record) == STATUS_OK)
+        if (++lsn > after)
+            ENSURE(node_replay(n->node, lsn, &record, &error) == STATUS_OK);
+    node_effects_init(&out);
+    ENSURE(node_start(n->node, &time, n->durable + 1, &out, &error) == STATUS_OK);
+    n->up = true;
+    carry(p, node, &out);
+    node_effects_fini(&out);
+}
+
+static void make_durable(struct pair *p, uint32_t node)
+{
+    struct pair_node *n = &p->nodes[node];
+    if (p->disk_stopped[node] || n->appended == n->durable)
+        return;
+    ENSURE(buffer_append(&n->log, buffer_view(&n->memory)) == STATUS_OK);
+    buffer_clear(&n->memory);
+    n->durable = n->appended;
+    struct node_event event = {.kind = NODE_DURABLE, .lsn = n->durable};
+    step(p, node, &event);
+}
+
+static void deliver(struct pair *p)
+{
+    struct node_effect *wire = p->wire;
+    size_t count = p->wire_count;
+    p->wire = NULL;
+    p->wire_count = p->wire_capacity = 0;
+    for (size_t i = 0; i < count; i++) {
+        bool lost = p->cut || !p->nodes[wire[i].peer].up ||
+                    (p->drop_appends && wire[i].lane == LANE_APPEND);
+        struct node_event event = {.kind = NODE_PEER, .frame = buffer_view(&wire[i].frame)};
+        if (!lost)
+            step(p, wire[i].peer, &event);
+        buffer_fini(&wire[i].frame);
+    }
+    free(wire);
+}
+
+static void flush(struct pair *p, uint32_t node)
+{
+    struct node_effects out;
+    struct node_time time = time_of(p);
+    node_effects_init(&out);
+    ENSURE(node_flush(p->nodes[node].node, &time, &out) == STATUS_OK);
+    carry(p, node, &out);
+    node_effects_fini(&out);
+}
+
+void pair_run(struct pair *p, uint64_t ms)
+{
+    for (uint64_t i = 0; i < ms; i++) {
+        p->now_ms++;
+        deliver(p);
+        for (uint32_t node = 0; node < PAIR_NODES; node++) {
+            if (!p->nodes[node].up)
+                continue;
+            make_durable(p, node);
+            flush(p, node);
+        }
+    }
+}
+
+size_t pair_key(const struct pair *p, uint32_t node, unsigned n, char to[static 32])
+{
+    for (unsigned i = 0;; i++) {
+        int size = snprintf(to, 32, "key%u", i);
+        uint32_t part = partition_of(partition_digest(bytes_text(to)), p->partitions);
+        const struct pair_node *any = p->nodes[0].up ? &p->nodes[0] : &p->nodes[1];
+        if (any->map->partitions[part].primary == node && n-- == 0)
+            return (size_t)size;
+    }
+}
+
+static uint64_t send(struct pair *p, uint32_t node, uint32_t kind, const char *key, uint64_t client,
+                     uint64_t seq, struct bytes body)
+{
+    uint64_t token = ++p->token, digest = partition_digest(bytes_text(key)), zero = 0;
+    uint32_t deadline = 5000;
+    struct bytes key_bytes = bytes_text(key);
+    struct batch b = {.router_boot = 1,
+                      .count = 1,
+                      .tokens = &token,
+                      .kinds = &kind,
+                      .digests = &digest,
+                      .epochs = &zero,
+                      .client_ids = &client,
+                      .seqs = &seq,
+                      .ack_belows = &zero,
+                      .ptime_tokens = &zero,
+                      .deadlines_ms = &deadline,
+                      .keys = &key_bytes,
+                      .operations = &body};
+    struct buffer frame;
+    buffer_init(&frame, 1 << 20);
+    ENSURE(codec_pack_batch(&b, &frame) == STATUS_OK);
+    struct node_event event = {.kind = NODE_REQUEST, .source = 1, .frame = buffer_view(&frame)};
+    step(p, node, &event);
+    buffer_fini(&frame);
+    flush(p, node);
+    return token;
+}
+
+uint64_t pair_read(struct pair *p, uint32_t node, const char *key)
+{
+    return send(p, node, KIND_READ, key, 0, 0, BYTES_EMPTY);
+}
+
+uint64_t pair_write(struct pair *p, uint32_t node, const char *key, uint64_t client, uint64_t seq,
+                    const struct write *w)
+{
+    struct buffer body;
+    buffer_init(&body, 1 << 20);
+    ENSURE(codec_pack_write(w, &body) == STATUS_OK);
+    uint64_t token = send(p, node, KIND_WRITE, key, client, seq, buffer_view(&body));
+    buffer_fini(&body);
+    return token;
+}
+
+uint64_t pair_outcome(struct pair *p, uint32_t node, const char *key, uint64_t client, uint64_t seq)
+{
+    struct outcome_query q = {client, seq};
+    struct buffer body;
+    buffer_init(&body, 1 << 10);
+    ENSURE(codec_pack_outcome_query(&q, &body) == STATUS_OK);
+    uint64_t token = send(p, node, KIND_OUTCOME, key, 0, 0, buffer_view(&body));
+    buffer_fini(&body);
+    return token;
+}
+
+const struct pair_answer *pair_answer(const struct pair *p, uint64_t token)
+{
+    for (size_t i = p->answers_count; i > 0; i--)
+        if (p->answers[i - 1].token == token)
+            return &p->answers[i - 1];
+    return NULL;
+}
+
+size_t pair_answers_to(const struct pair *p, uint64_t token)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < p->answers_count; i++)
+        count += p->answers[i].token == token;
+    return count;
+}
+
+void pair_checkpoint(struct pair *p, uint32_t node)
+{
+    struct pair_node *n = &p->nodes[node];
+    struct checkpoint c = {0};
+    struct node_effects out;
+    node_effects_init(&out);
+    c.frozen = store_freeze(n->store);
+    ENSURE(c.frozen != NULL);
+    ENSURE(node_freeze(n->node, &c, &out) == STATUS_OK);
+    carry(p, node, &out);
+    ENSURE(checkpoint_run(n->table, &c, NULL, NULL) == STATUS_OK);
+    checkpoint_fini(&c);
+    store_thaw(n->store);
+    node_effects_fini(&out);
+}

@@ -1,0 +1,392 @@
+/* The node's core: two nodes, each step by hand. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "tests/lib/pair.h"
+
+#define PARTITIONS 8
+
+static struct pair p;
+
+static struct write put(const char *value)
+{
+    return (struct write){.mutation = MUTATION_PUT, .value = bytes_text(value)};
+}
+
+static struct write increment(int64_t delta)
+{
+    return (struct write){.mutation = MUTATION_INCREMENT, .delta = delta, .want = WANT_NEW};
+}
+
+static void assert_status(uint64_t token, enum status status)
+{
+    const struct pair_answer *a = pair_answer(&p, token);
+    assert_non_null(a);
+    assert_string_equal(status_name(a->status), status_name(status));
+}
+
+static void assert_value(uint64_t token, const char *value)
+{
+    assert_status(token, STATUS_OK);
+    const struct pair_answer *a = pair_answer(&p, token);
+    assert_int_equal(a->value_size, strlen(value));
+    assert_memory_equal(a->value, value, a->value_size);
+}
+
+static int open_pair(void **state)
+{
+    (void)state;
+    pair_init(&p, PARTITIONS, true);
+    pair_run(&p, 300);
+    return 0;
+}
+
+static int open_cold_pair(void **state)
+{
+    (void)state;
+    pair_init(&p, PARTITIONS, false);
+    pair_run(&p, 300);
+    return 0;
+}
+
+static int close_pair(void **state)
+{
+    (void)state;
+    pair_fini(&p);
+    return 0;
+}
+
+static void test_node__every_partition_opens_once_both_are_there(void **state)
+{
+    (void)state;
+    struct node_counters c;
+    uint64_t open = 0;
+    for (uint32_t i = 0; i < PAIR_NODES; i++) {
+        node_count(p.nodes[i].node, &c);
+        assert_int_equal(c.partitions_open, c.partitions_led);
+        open += c.partitions_open;
+    }
+    assert_int_equal(open, PARTITIONS);
+}
+
+static void test_node__a_put_is_answered_and_read_at_both_copies(void **state)
+{
+    (void)state;
+    char key[32];
+    pair_key(&p, 0, 0, key);
+    struct write w = put("red");
+    uint64_t token = pair_write(&p, 0, key, 9, 1, &w);
+    assert_null(pair_answer(&p, token)); /* nothing is durable yet */
+    pair_run(&p, 20);
+    assert_status(token, STATUS_OK);
+    assert_value(pair_read(&p, 0, key), "red");
+    assert_value(pair_read(&p, 1, key), "red");
+    assert_int_equal((pair_answer(&p, token)->flags & ANSWER_COPIES_MASK) >> ANSWER_COPIES_SHIFT, 2);
+}
+
+static void test_node__no_answer_before_both_disks_have_it(void **state)
+{
+    (void)state;
+    char key[32];
+    pair_key(&p, 0, 0, key);
+    struct write w = put("red");
+    for (uint32_t stopped = 0; stopped < PAIR_NODES; stopped++) {
+        p.disk_stopped[stopped] = true;
+        uint64_t token = pair_write(&p, 0, key, 9, 1 + stopped, &w);
+        pair_run(&p, 100);
+        assert_null(pair_answer(&p, token));
+        p.disk_stopped[stopped] = false;
+        pair_run(&p, 20);
+        assert_status(token, STATUS_OK);
+    }
+}
+
+static void test_node__a_read_of_a_dirty_key_waits_and_sees_the_new_value(void **state)
+{
+    (void)state;
+    char key[32];
+    pair_key(&p, 0, 0, key);
+    struct write w = put("red");
+    p.disk_stopped[1] = true;
+    pair_write(&p, 0, key, 9, 1, &w);
+    pair_run(&p, 5);
+    uint64_t at_primary = pair_read(&p, 0, key), at_replica = pair_read(&p, 1, key);
+    assert_null(pair_answer(&p, at_primary));
+    assert_null(pair_answer(&p, at_replica));
+    pair_run(&p, 60);
+    assert_status(at_replica, STATUS_ASKPRIMARY); /* after a short bound */
+    p.disk_stopped[1] = false;
+    pair_run(&p, 20);
+    assert_value(at_primary, "red");
+}
+
+static void test_node__a_repeated_increment_is_applied_once_and_answered_alike(void **state)
+{
+    (void)state;
+    char key[32];
+    pair_key(&p, 0, 0, key);
+    struct write w = increment(5);
+    uint64_t first = pair_write(&p, 0, key, 9, 1, &w);
+    uint64_t second = pair_write(&p, 0, key, 9, 1, &w); /* while it is pending */
+    pair_run(&p, 20);
+    uint64_t third = pair_write(&p, 0, key, 9, 1, &w); /* after it was committed */
+    pair_run(&p, 20);
+    assert_value(first, "5");
+    assert_value(second, "5");
+    assert_value(third, "5");
+    assert_value(pair_read(&p, 0, key), "5");
+}
+
+static void test_node__a_failed_condition_keeps_its_answer(void **state)
+{
+    (void)state;
+    char key[32];
+    pair_key(&p, 0, 0, key);
+    struct write w = put("red"), absent = put("blue");
+    absent.precondition = PRECONDITION_ABSENT;
+    pair_write(&p, 0, key, 9, 1, &w);
+    uint64_t refused = pair_write(&p, 0, key, 9, 2, &absent);
+    pair_run(&p, 20);
+    assert_status(refused, STATUS_CONDITION);
+    struct write gone = {.mutation = MUTATION_DELETE};
+    pair_write(&p, 0, key, 9, 3, &gone);
+    pair_run(&p, 20);
+    uint64_t again = pair_write(&p, 0, key, 9, 2, &absent); /* would hold now */
+    pair_run(&p, 20);
+    assert_status(again, STATUS_CONDITION);
+    assert_status(pair_read(&p, 0, key), STATUS_NOTFOUND);
+}
+
+static void test_node__an_outcome_asked_for_cannot_become_untrue(void **state)
+{
+    (void)state;
+    char key[32];
+    pair_key(&p, 0, 0, key);
+    uint64_t asked = pair_outcome(&p, 0, key, 9, 1);
+    pair_run(&p, 20);
+    assert_status(asked, STATUS_ABORTED);
+    struct write w = put("late");
+    uint64_t late = pair_write(&p, 0, key, 9, 1, &w);
+    pair_run(&p, 20);
+    assert_status(late, STATUS_ABORTED);
+    assert_status(pair_read(&p, 0, key), STATUS_NOTFOUND);
+}
+
+static void test_node__the_replica_sends_writes_to_the_primary(void **state)
+{
+    (void)state;
+    char key[32];
+    pair_key(&p, 0, 0, key);
+    struct write w = put("red");
+    assert_status(pair_write(&p, 1, key, 9, 1, &w), STATUS_ASKPRIMARY);
+}
+
+static void test_node__with_the_replica_gone_writes_are_refused_before_they_are_logged(void **state)
+{
+    (void)state;
+    char clean[32], dirty[32];
+    pair_key(&p, 0, 0, clean);
+    pair_key(&p, 0, 1, dirty);
+    struct write w = put("red");
+    pair_write(&p, 0, clean, 9, 1, &w);
+    pair_run(&p, 20);
+    pair_crash(&p, 1);
+    uint64_t in_doubt = pair_write(&p, 0, dirty, 9, 2, &w);
+    pair_run(&p, 600);
+    assert_null(pair_answer(&p, in_doubt));
+    uint64_t appended = p.nodes[0].appended;
+    assert_status(pair_write(&p, 0, clean, 9, 3, &w), STATUS_UNAVAILABLE);
+    assert_int_equal(p.nodes[0].appended, appended);
+    assert_value(pair_read(&p, 0, clean), "red");
+    assert_status(pair_read(&p, 0, dirty), STATUS_UNAVAILABLE);
+    pair_start(&p, 1);
+    pair_run(&p, 600);
+    assert_status(in_doubt, STATUS_OK);
+    assert_value(pair_read(&p, 0, dirty), "red");
+    assert_value(pair_read(&p, 1, dirty), "red");
+}
+
+static void test_node__with_the_primary_gone_clean_keys_are_read_at_the_replica(void **state)
+{
+    (void)state;
+    char key[32];
+    pair_key(&p, 0, 0, key);
+    struct write w = put("red");
+    pair_write(&p, 0, key, 9, 1, &w);
+    pair_run(&p, 20);
+    pair_crash(&p, 0);
+    pair_run(&p, 500);
+    assert_value(pair_read(&p, 1, key), "red");
+}
+
+static void test_node__what_the_primary_lost_is_cut_off_at_the_replica(void **state)
+{
+    (void)state;
+    char key[32];
+    pair_key(&p, 0, 0, key);
+    struct write w = put("lost"), w2 = put("kept");
+    p.disk_stopped[0] = true;
+    pair_write(&p, 0, key, 9, 1, &w);
+    pair_run(&p, 20); /* durable at the replica only */
+    pair_crash(&p, 0);
+    p.disk_stopped[0] = false;
+    pair_start(&p, 0);
+    pair_run(&p, 600);
+    struct node_counters c;
+    node_count(p.nodes[1].node, &c);
+    assert_int_equal(c.truncated_entries, 1);
+    uint64_t token = pair_write(&p, 0, key, 9, 2, &w2);
+    pair_run(&p, 20);
+    assert_status(token, STATUS_OK);
+    assert_value(pair_read(&p, 1, key), "kept");
+}
+
+static void test_node__after_a_power_failure_everything_acknowledged_is_there(void **state)
+{
+    (void)state;
+    char key[32], text[32];
+    for (unsigned i = 0; i < 40; i++) {
+        pair_key(&p, i % 2, i / 2, key);
+        snprintf(text, sizeof text, "v%u", i);
+        struct write w = put(text);
+        uint64_t token = pair_write(&p, i % 2, key, 9, i + 1, &w);
+        pair_run(&p, 10);
+        assert_status(token, STATUS_OK);
+        if (i == 20)
+            pair_checkpoint(&p, 0);
+    }
+    pair_crash(&p, 0);
+    pair_crash(&p, 1);
+    pair_start(&p, 0);
+    pair_start(&p, 1);
+    pair_run(&p, 600);
+    for (unsigned i = 0; i < 40; i++) {
+        pair_key(&p, i % 2, i / 2, key);
+        snprintf(text, sizeof text, "v%u", i);
+        assert_value(pair_read(&p, 0, key), text);
+        assert_value(pair_read(&p, 1, key), text);
+    }
+}
+
+static void test_node__lost_appends_are_sent_again(void **state)
+{
+    (void)state;
+    char key[32];
+    pair_key(&p, 0, 0, key);
+    struct write w = put("red");
+    p.drop_appends = true;
+    uint64_t token = pair_write(&p, 0, key, 9, 1, &w);
+    pair_run(&p, 150);
+    assert_null(pair_answer(&p, token));
+    p.drop_appends = false;
+    pair_run(&p, 200);
+    assert_status(token, STATUS_OK);
+    assert_int_equal(pair_answers_to(&p, token), 1);
+}
+
+static void test_node__a_stuck_entry_is_logged_again_and_does_not_pin_the_log(void **state)
+{
+    (void)state;
+    char key[32];
+    struct checkpoint c = {0};
+    struct node_effects out;
+    pair_key(&p, 0, 0, key);
+    struct write w = put("red");
+    p.cut = true;
+    uint64_t token = pair_write(&p, 0, key, 9, 1, &w);
+    pair_run(&p, 10);
+    uint64_t logged = p.nodes[0].appended;
+    for (int i = 0; i < 3; i++) {
+        pair_checkpoint(&p, 0);
+        pair_run(&p, 10);
+    }
+    node_effects_init(&out);
+    c.frozen = store_freeze(p.nodes[0].store);
+    assert_int_equal(node_freeze(p.nodes[0].node, &c, &out), STATUS_OK);
+    assert_true(c.lsn >= logged);
+    checkpoint_fini(&c);
+    store_thaw(p.nodes[0].store);
+    pair_crash(&p, 0);
+    node_effects_fini(&out);
+    pair_start(&p, 0);
+    p.cut = false;
+    pair_run(&p, 600);
+    uint64_t again = pair_write(&p, 0, key, 9, 1, &w);
+    pair_run(&p, 20);
+    assert_status(again, STATUS_OK);
+    assert_null(pair_answer(&p, token));
+    assert_value(pair_read(&p, 1, key), "red");
+}
+
+static void test_node__operations_on_a_cold_key_keep_their_order(void **state)
+{
+    (void)state;
+    char key[32];
+    pair_key(&p, 0, 0, key);
+    struct write one = increment(1);
+    pair_write(&p, 0, key, 9, 1, &one);
+    pair_run(&p, 20);
+    pair_checkpoint(&p, 0);
+    uint64_t read = pair_read(&p, 0, key);
+    assert_value(read, "1");
+    uint64_t second = pair_write(&p, 0, key, 9, 2, &one);
+    uint64_t third = pair_write(&p, 0, key, 9, 3, &one);
+    pair_run(&p, 20);
+    assert_value(second, "2");
+    assert_value(third, "3");
+    struct node_counters c;
+    node_count(p.nodes[0].node, &c);
+    assert_true(c.fetches > 0);
+}
+
+static void test_node__nonsense_is_refused_and_counted(void **state)
+{
+    (void)state;
+    struct node_effects out;
+    struct node_time time = {p.now_ms, 1};
+    struct node_counters c;
+    const char *frames[] = {"", "x", "\xd7\x01\x05", "\xd7\x01\x05\x00garbage", "\xd7\x09\x05\x00"};
+    const size_t sizes[] = {0, 1, 3, 11, 4};
+    node_effects_init(&out);
+    for (int i = 0; i < 5; i++) {
+        struct node_event event = {.kind = NODE_REQUEST,
+                                   .source = 3,
+                                   .frame = bytes_of(frames[i], sizes[i])};
+        assert_int_equal(node_step(p.nodes[0].node, &time, &event, &out), STATUS_OK);
+        event.kind = NODE_PEER;
+        assert_int_equal(node_step(p.nodes[0].node, &time, &event, &out), STATUS_OK);
+    }
+    node_count(p.nodes[0].node, &c);
+    assert_int_equal(c.malformed, 10);
+    assert_int_equal(out.count, 5);
+    node_effects_fini(&out);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(test_node__##name, open_pair, close_pair)
+#define COLD(name) cmocka_unit_test_setup_teardown(test_node__##name, open_cold_pair, close_pair)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(every_partition_opens_once_both_are_there),
+        CASE(a_put_is_answered_and_read_at_both_copies),
+        CASE(no_answer_before_both_disks_have_it),
+        CASE(a_read_of_a_dirty_key_waits_and_sees_the_new_value),
+        CASE(a_repeated_increment_is_applied_once_and_answered_alike),
+        CASE(a_failed_condition_keeps_its_answer),
+        CASE(an_outcome_asked_for_cannot_become_untrue),
+        CASE(the_replica_sends_writes_to_the_primary),
+        CASE(with_the_replica_gone_writes_are_refused_before_they_are_logged),
+        CASE(with_the_primary_gone_clean_keys_are_read_at_the_replica),
+        CASE(what_the_primary_lost_is_cut_off_at_the_replica),
+        CASE(after_a_power_failure_everything_acknowledged_is_there),
+        CASE(lost_appends_are_sent_again),
+        CASE(a_stuck_entry_is_logged_again_and_does_not_pin_the_log),
+        COLD(operations_on_a_cold_key_keep_their_order),
+        CASE(nonsense_is_refused_and_counted),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
