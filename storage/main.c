@@ -54,12 +54,15 @@ static int fatal(const struct error *error)
 static enum status options_read(struct option_set *set, struct storage_options *o, int argc,
                                 char **argv, struct error *reterr)
 {
-    char *rest[argc > 0 ? (size_t)argc : 1];
+    char **rest = calloc((size_t)argc + 1, sizeof *rest);
     int rest_count = 0;
+    if (rest == NULL)
+        return error_set(reterr, STATUS_NOMEMORY, "out of memory");
     enum status status = option_read_flags(set, argc, argv, rest, &rest_count, reterr);
     if (status == STATUS_OK && rest_count > 0)
-        return error_set(reterr, STATUS_USAGE, "'%s' is not an option; see duet-storage --help",
-                         rest[0]);
+        status = error_set(reterr, STATUS_USAGE, "'%s' is not an option; see duet-storage --help",
+                           rest[0]);
+    free(rest);
     if (status == STATUS_OK)
         status = option_read_environment(set, "DUET_STORAGE_", reterr);
     if (status == STATUS_OK && o->config[0] != '\0')
