@@ -41,15 +41,23 @@ struct profile {
     int backlog;
 };
 
+#define HEARTBEAT_OFF UNSET, UNSET, UNSET
+
 /* clang-format off */
 static const struct profile profiles[] = {
-    /*                       type        hwm  linger heartbeat           reconnect     connect maxrt  handsh backlog */
-    [LINK_ROUTER_CLIENTS] = {ZMQ_ROUTER, 1000, 500, 5000, 15000, 15000, UNSET, UNSET, UNSET, 10000, 5000, 1024},
-    [LINK_NODE_REQUESTS]  = {ZMQ_ROUTER, 1000, 500, UNSET, UNSET, UNSET, UNSET, UNSET, UNSET, 5000, 5000, 1024},
-    [LINK_NODE_PEERS]     = {ZMQ_ROUTER, 1000, 500, UNSET, UNSET, UNSET, UNSET, UNSET, UNSET, 5000, 5000, 1024},
-    [LINK_ROUTER_TO_NODE] = {ZMQ_DEALER, 1000, 0,   500, 1500, 2000,    50, 2000,     1000,  5000,  2000, UNSET},
-    [LINK_NODE_TO_NODE]   = {ZMQ_DEALER, 1000, 0,   500, 1500, 2000,    50, 2000,     1000,  5000,  2000, UNSET},
-    [LINK_CLIENT]         = {ZMQ_DEALER, 1000, 0,   5000, 15000, 15000, 100, 5000,    3000,  10000, 5000, UNSET},
+    /*                       type        hwm   linger heartbeat      reconnect     connect */
+    [LINK_ROUTER_CLIENTS] = {ZMQ_ROUTER, 1000, 500, 5000, 15000, 15000, UNSET, UNSET, UNSET,
+                             .tcp_maxrt = 10000, .handshake = 5000, .backlog = 1024},
+    [LINK_NODE_REQUESTS]  = {ZMQ_ROUTER, 1000, 500, HEARTBEAT_OFF, UNSET, UNSET, UNSET,
+                             .tcp_maxrt = 5000, .handshake = 5000, .backlog = 1024},
+    [LINK_NODE_PEERS]     = {ZMQ_ROUTER, 1000, 500, HEARTBEAT_OFF, UNSET, UNSET, UNSET,
+                             .tcp_maxrt = 5000, .handshake = 5000, .backlog = 1024},
+    [LINK_ROUTER_TO_NODE] = {ZMQ_DEALER, 1000, 0, 500, 1500, 2000, 50, 2000, 1000,
+                             .tcp_maxrt = 5000, .handshake = 2000, .backlog = UNSET},
+    [LINK_NODE_TO_NODE]   = {ZMQ_DEALER, 1000, 0, 500, 1500, 2000, 50, 2000, 1000,
+                             .tcp_maxrt = 5000, .handshake = 2000, .backlog = UNSET},
+    [LINK_CLIENT]         = {ZMQ_DEALER, 1000, 0, 5000, 15000, 15000, 100, 5000, 3000,
+                             .tcp_maxrt = 10000, .handshake = 5000, .backlog = UNSET},
 };
 /* clang-format on */
 
@@ -299,6 +307,7 @@ static enum status send_envelope(void *socket, const struct link_peer *peer)
 enum status link_send(struct link *l, const struct link_peer *peer, struct buffer *frame)
 {
     ENSURE(l->router == (peer != NULL));
+    ENSURE(frame->size > 0);
     zmq_msg_t msg;
     enum status s = frame_to_msg(frame, &msg);
     if (s != STATUS_OK)

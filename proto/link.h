@@ -57,12 +57,13 @@ void link_destroy(struct link **link_p);
 /* Send frame's content, which is empty afterwards, sent or not (its memory is handed to ZeroMQ
  * without a copy when large). peer is NULL for a DEALER.
  * STATUS_OK; STATUS_BUSY: the peer is slow or, for a DEALER, not connected; STATUS_NOCONNECTION:
- * the peer is gone. In both the message is dropped. */
+ * the peer is gone; STATUS_NOMEMORY. In all three the message is dropped. frame is not empty: an
+ * empty frame would pass for the delimiter. */
 enum status link_send(struct link *l, const struct link_peer *peer, struct buffer *frame);
 
 /* Receive one message if one is there. The frame is borrowed until the next link_recv() on l.
  * STATUS_OK; STATUS_NOTFOUND: none there; STATUS_MALFORMED: one came that has not one payload frame
- * (it is gone; ret_peer is set). */
+ * (it is gone; ret_peer is set, with size 0 when the peer chose a routing id longer than ours). */
 enum status link_recv(struct link *l, struct link_peer *ret_peer, struct bytes *ret_frame);
 
 /* For epoll: readable edge means look with link_recv() until STATUS_NOTFOUND; look again after every
