@@ -26,18 +26,31 @@
 #define SHARE_BITS 20 /* shares are fixed-point numbers with so many bits below the point */
 #define LOG_BITS 32   /* and so are logarithms */
 #define COST_SHIFT 25 /* of a logarithm, before it is divided by the weight */
+#define SEARCH_BUDGET ((uint64_t)1 << 28) /* steps, see find_move() */
+
+enum level { HOST, RACK, LEVELS_COUNT };
 
 struct seat {
     struct id128 id;
     uint32_t index; /* in the caller's array */
     uint32_t weight;
-    uint32_t host, rack; /* numbers from 0 up; a host is in one rack */
+    uint32_t domains[LEVELS_COUNT]; /* its host and rack: numbers from 0 up */
 
-    uint64_t share;                       /* copies due to it, fixed-point */
-    uint32_t copies_count, copies_max;    /* those it has, and the bound */
-    uint32_t *held;                       /* copies_count partitions, room for copies_max */
+    uint64_t share;                    /* copies due to it, fixed-point */
+    uint32_t copies_count, copies_max; /* those it has, and the bound */
+    uint32_t *held;                    /* copies_count partitions, room for copies_max */
     uint32_t primaries_count, primaries_max;
 };
+
+/* How the copies of one partition spread over hosts, or over racks: at least floor in each (or as
+ * many as it has room for), at most limit in one, and as many as limit in at most full_max. With
+ * enough hosts that is one copy on each of any hosts; with two hosts, three copies are two and one.
+ */
+struct rule {
+    uint32_t floor, limit, full_max;
+};
+
+static const struct rule no_rule = {0, COPIES_MAX, COPIES_MAX};
 
 /* The copies of one partition, as seats. */
 struct spread {
@@ -46,16 +59,21 @@ struct spread {
 };
 
 struct placement {
-    uint32_t seats_count, hosts_count, racks_count;
+    uint32_t seats_count;
     uint32_t partition_count;
-    uint32_t copies;                           /* of each partition */
-    uint32_t host_copies_max, rack_copies_max; /* of each partition on one host, in one rack */
+    uint32_t copies; /* of each partition */
     struct seat *seats;
+
+    uint32_t domains_count[LEVELS_COUNT];
+    uint32_t *sizes[LEVELS_COUNT]; /* of each domain: how many copies of a partition it could hold */
     uint32_t *rack_of_host;
+    struct rule rules[LEVELS_COUNT];
+
     uint64_t *costs;        /* by cell() */
     bool *turned_away;      /* by cell(): the seat does not want the partition */
     struct spread *spreads; /* of each partition */
     uint32_t *held;         /* memory of all seats' held */
+    uint64_t search_budget; /* see find_move() */
 };
 
 static size_t cell(const struct placement *pl, uint32_t partition, uint32_t seat)
@@ -118,99 +136,138 @@ static void number_domains(struct placement *pl, const struct placement_node *no
         for (uint32_t j = 0; j < i; j++) {
             const struct placement_node *other = &nodes[pl->seats[j].index];
             if (host == NONE && other->host == node->host)
-                host = pl->seats[j].host;
+                host = pl->seats[j].domains[HOST];
             if (rack == NONE && other->rack == node->rack)
-                rack = pl->seats[j].rack;
+                rack = pl->seats[j].domains[RACK];
         }
         if (host == NONE) {
-            host = pl->hosts_count++;
-            pl->rack_of_host[host] = rack == NONE ? pl->racks_count++ : rack;
+            host = pl->domains_count[HOST]++;
+            pl->rack_of_host[host] = rack == NONE ? pl->domains_count[RACK]++ : rack;
         }
-        pl->seats[i].host = host;
-        pl->seats[i].rack = pl->rack_of_host[host];
+        pl->seats[i].domains[HOST] = host;
+        pl->seats[i].domains[RACK] = pl->rack_of_host[host];
     }
 }
 
-/* The smallest limit for which sum(min(limit, sizes[i])) reaches need. */
-static uint32_t smallest_limit(const uint32_t *sizes, uint32_t sizes_count, uint32_t need)
-{
-    for (uint32_t limit = 1; limit <= COPIES_MAX; limit++) {
-        uint32_t sum = 0;
-        for (uint32_t i = 0; i < sizes_count; i++)
-            sum += sizes[i] < limit ? sizes[i] : limit;
-        if (sum >= need)
-            return limit;
-    }
-    ENSURE_UNREACHABLE();
-}
-
-/* Spread copies as widely as there are hosts for it, then as widely as there are racks. */
-static void limit_domains(struct placement *pl)
-{
-    uint32_t sizes[NODES_MAX] = {0}, rack_sizes[NODES_MAX] = {0};
-    for (uint32_t i = 0; i < pl->seats_count; i++)
-        sizes[pl->seats[i].host]++;
-    pl->host_copies_max = smallest_limit(sizes, pl->hosts_count, pl->copies);
-    for (uint32_t h = 0; h < pl->hosts_count; h++)
-        rack_sizes[pl->rack_of_host[h]] +=
-            sizes[h] < pl->host_copies_max ? sizes[h] : pl->host_copies_max;
-    pl->rack_copies_max = smallest_limit(rack_sizes, pl->racks_count, pl->copies);
-}
-
-/* ---- Shares ----------------------------------------------------------------------------------*/
-
-/* What each seat, host and rack gets when a weight of 1 gets rate. */
-struct filling {
-    uint64_t seats[NODES_MAX], hosts[NODES_MAX], racks[NODES_MAX];
-    uint64_t total;
-};
-
-static uint64_t least(uint64_t a, uint64_t b)
+static uint32_t lesser(uint32_t a, uint32_t b)
 {
     return a < b ? a : b;
 }
 
-/* A seat cannot hold more than each partition once, a host or rack no more than its limit. */
-static void fill(const struct placement *pl, unsigned __int128 rate, struct filling *ret)
+static uint32_t sum_within(const uint32_t *sizes, uint32_t count, uint32_t limit)
 {
-    *ret = (struct filling){0};
-    const uint64_t all = (uint64_t)pl->partition_count << SHARE_BITS;
-    for (uint32_t i = 0; i < pl->seats_count; i++) {
-        unsigned __int128 wanted = rate * pl->seats[i].weight >> 32;
-        ret->seats[i] = wanted < all ? (uint64_t)wanted : all;
-        ret->hosts[pl->seats[i].host] += ret->seats[i];
-    }
-    for (uint32_t h = 0; h < pl->hosts_count; h++)
-        ret->racks[pl->rack_of_host[h]] += least(ret->hosts[h], all * pl->host_copies_max);
-    for (uint32_t r = 0; r < pl->racks_count; r++)
-        ret->total += least(ret->racks[r], all * pl->rack_copies_max);
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < count; i++)
+        sum += lesser(sizes[i], limit);
+    return sum;
 }
 
-static uint64_t scaled(uint64_t value, uint64_t part, uint64_t whole)
+/* The rule that spreads copies over domains of these sizes as evenly as possible. */
+static struct rule rule_for(const uint32_t *sizes, uint32_t count, uint32_t copies)
 {
-    return part >= whole ? value : (uint64_t)((unsigned __int128)value * part / whole);
+    uint32_t limit = 1;
+    while (sum_within(sizes, count, limit) < copies)
+        limit++;
+    ENSURE(limit <= COPIES_MAX);
+    return (struct rule){limit - 1, limit, copies - sum_within(sizes, count, limit - 1)};
 }
 
-/* The seats' fair shares: by weight, as far as hosts and racks allow, and together all copies. */
-static void set_shares(struct placement *pl, struct filling *f)
+static void set_rules(struct placement *pl)
 {
-    const uint64_t all = (uint64_t)pl->partition_count << SHARE_BITS;
-    unsigned __int128 low = 0, high = (unsigned __int128)all << 32;
+    for (uint32_t i = 0; i < pl->seats_count; i++)
+        pl->sizes[HOST][pl->seats[i].domains[HOST]]++;
+    pl->rules[HOST] = rule_for(pl->sizes[HOST], pl->domains_count[HOST], pl->copies);
+    for (uint32_t h = 0; h < pl->domains_count[HOST]; h++)
+        pl->sizes[RACK][pl->rack_of_host[h]] += lesser(pl->sizes[HOST][h], pl->rules[HOST].limit);
+    /* With fewer hosts than copies all hosts have some, so all racks have. Two rules that both have
+     * a floor could contradict each other. */
+    pl->rules[RACK] = pl->rules[HOST].limit > 1
+                          ? no_rule
+                          : rule_for(pl->sizes[RACK], pl->domains_count[RACK], pl->copies);
+}
+
+/* ---- Shares ----------------------------------------------------------------------------------*/
+
+/* What seats, hosts and racks would hold if each weight of 1 held rate (fixed-point, with 32 bits
+ * more than a share). */
+struct filling {
+    uint64_t sums[LEVELS_COUNT][NODES_MAX]; /* before the rule bounds them */
+    uint64_t total;
+    unsigned __int128 rates[LEVELS_COUNT][NODES_MAX]; /* found for each domain */
+};
+
+static uint64_t all_partitions(const struct placement *pl)
+{
+    return (uint64_t)pl->partition_count << SHARE_BITS;
+}
+
+/* A seat holds each partition at most once. */
+static uint64_t seat_share(const struct placement *pl, const struct seat *seat,
+                           unsigned __int128 rate)
+{
+    unsigned __int128 wanted = rate * seat->weight >> 32;
+    return wanted < all_partitions(pl) ? (uint64_t)wanted : all_partitions(pl);
+}
+
+/* What the rule makes of a domain's sum. */
+static uint64_t bounded(const struct placement *pl, enum level level, uint32_t domain, uint64_t sum)
+{
+    const uint32_t size = pl->sizes[level][domain];
+    uint64_t low = all_partitions(pl) * lesser(pl->rules[level].floor, size);
+    uint64_t high = all_partitions(pl) * lesser(pl->rules[level].limit, size);
+    return sum < low ? low : sum > high ? high : sum;
+}
+
+static void fill(const struct placement *pl, unsigned __int128 rate, struct filling *f)
+{
+    memset(f->sums, 0, sizeof f->sums);
+    f->total = 0;
+    for (uint32_t i = 0; i < pl->seats_count; i++)
+        f->sums[HOST][pl->seats[i].domains[HOST]] += seat_share(pl, &pl->seats[i], rate);
+    for (uint32_t h = 0; h < pl->domains_count[HOST]; h++)
+        f->sums[RACK][pl->rack_of_host[h]] += bounded(pl, HOST, h, f->sums[HOST][h]);
+    for (uint32_t r = 0; r < pl->domains_count[RACK]; r++)
+        f->total += bounded(pl, RACK, r, f->sums[RACK][r]);
+}
+
+/* The smallest rate that fills *sum, a field of f, to target. */
+static unsigned __int128 rate_for(const struct placement *pl, struct filling *f,
+                                  const uint64_t *sum, uint64_t target)
+{
+    unsigned __int128 low = 0, high = (unsigned __int128)all_partitions(pl) << 32;
     while (low < high) {
         unsigned __int128 middle = low + (high - low) / 2;
         fill(pl, middle, f);
-        if (f->total >= all * pl->copies)
+        if (*sum >= target)
             high = middle;
         else
             low = middle + 1;
     }
-    fill(pl, high, f);
+    return high;
+}
+
+/* Set the rate of a domain: that of its parent, unless the rule bounds it. */
+static void set_rate(const struct placement *pl, struct filling *f, enum level level,
+                     uint32_t domain, unsigned __int128 parent_rate)
+{
+    fill(pl, parent_rate, f);
+    uint64_t sum = f->sums[level][domain];
+    uint64_t target = bounded(pl, level, domain, sum);
+    f->rates[level][domain] =
+        sum == target ? parent_rate : rate_for(pl, f, &f->sums[level][domain], target);
+}
+
+/* The seats' fair shares: by weight as far as hosts and racks allow, together all copies. */
+static void set_shares(struct placement *pl, struct filling *f)
+{
+    unsigned __int128 rate = rate_for(pl, f, &f->total, all_partitions(pl) * pl->copies);
+    for (uint32_t r = 0; r < pl->domains_count[RACK]; r++)
+        set_rate(pl, f, RACK, r, rate);
+    for (uint32_t h = 0; h < pl->domains_count[HOST]; h++)
+        set_rate(pl, f, HOST, h, f->rates[RACK][pl->rack_of_host[h]]);
     for (uint32_t i = 0; i < pl->seats_count; i++) {
         struct seat *seat = &pl->seats[i];
-        uint64_t host = least(f->hosts[seat->host], all * pl->host_copies_max);
-        seat->share = scaled(f->seats[i], host, f->hosts[seat->host]);
-        seat->share =
-            scaled(seat->share, all * pl->rack_copies_max, f->racks[seat->rack]);
+        seat->share = seat_share(pl, seat, f->rates[HOST][seat->domains[HOST]]);
     }
 }
 
@@ -219,26 +276,64 @@ static uint32_t bound(uint64_t share, uint32_t partition_count)
 {
     uint64_t percent = share + share / 20;
     uint64_t one = share + (1u << SHARE_BITS);
-    return (uint32_t)least((percent > one ? percent : one) >> SHARE_BITS, partition_count);
+    uint64_t most = (percent > one ? percent : one) >> SHARE_BITS;
+    return most < partition_count ? (uint32_t)most : partition_count;
 }
 
 /* ---- Copies ----------------------------------------------------------------------------------*/
 
-/* May partition get a copy at seat s, if the copy at seat except (or NONE) were not there? */
+static uint32_t domain_of(const struct placement *pl, enum level level, uint32_t s)
+{
+    return pl->seats[s].domains[level];
+}
+
+/* Members of spread in the domain, not counting seat except. */
+static uint32_t members_in(const struct placement *pl, const struct spread *spread,
+                           enum level level, uint32_t domain, uint32_t except)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < spread->count; i++)
+        count += spread->seats[i] != except && domain_of(pl, level, spread->seats[i]) == domain;
+    return count;
+}
+
+/* In how many other domains than s's has spread as many members as the rule's limit? */
+static uint32_t other_full(const struct placement *pl, const struct spread *spread,
+                           enum level level, uint32_t s, uint32_t except)
+{
+    uint32_t members = 0;
+    for (uint32_t i = 0; i < spread->count; i++) {
+        uint32_t domain = domain_of(pl, level, spread->seats[i]);
+        if (spread->seats[i] != except && domain != domain_of(pl, level, s))
+            members += members_in(pl, spread, level, domain, except) == pl->rules[level].limit;
+    }
+    return members / pl->rules[level].limit;
+}
+
+static bool rule_allows(const struct placement *pl, const struct spread *spread, enum level level,
+                        uint32_t s, uint32_t except)
+{
+    const struct rule *rule = &pl->rules[level];
+    uint32_t count = members_in(pl, spread, level, domain_of(pl, level, s), except) + 1;
+    if (count != rule->limit)
+        return count < rule->limit;
+    return rule->limit == 1 || other_full(pl, spread, level, s, except) < rule->full_max;
+}
+
+static bool member(const struct spread *spread, uint32_t s)
+{
+    for (uint32_t i = 0; i < spread->count; i++)
+        if (spread->seats[i] == s)
+            return true;
+    return false;
+}
+
+/* May partition get a copy at seat s, if the one at seat except (or NONE) were not there? */
 static bool fits(const struct placement *pl, uint32_t partition, uint32_t s, uint32_t except)
 {
     const struct spread *spread = &pl->spreads[partition];
-    uint32_t same_host = 0, same_rack = 0;
-    for (uint32_t i = 0; i < spread->count; i++) {
-        const uint32_t other = spread->seats[i];
-        if (other == except)
-            continue;
-        if (other == s)
-            return false;
-        same_host += pl->seats[other].host == pl->seats[s].host;
-        same_rack += pl->seats[other].rack == pl->seats[s].rack;
-    }
-    return same_host < pl->host_copies_max && same_rack < pl->rack_copies_max;
+    return !member(spread, s) && rule_allows(pl, spread, HOST, s, except) &&
+           rule_allows(pl, spread, RACK, s, except);
 }
 
 /* The seat where partition asks next; NONE when all that fit have turned it away. */
@@ -332,16 +427,20 @@ struct move {
 };
 
 /* All seats that fit partition are full, though others have room: find a copy of another partition
- * to move from the ones to the others. The cheapest; false when there is none. */
-static bool find_move(const struct placement *pl, uint32_t partition, struct move *ret)
+ * to move from the ones to the others. The cheapest; false when there is none, or when the search
+ * has cost too much already: where hosts and racks leave no choice, it would be repeated for each
+ * partition. */
+static bool find_move(struct placement *pl, uint32_t partition, struct move *ret)
 {
     uint64_t least_cost = UINT64_MAX;
     for (uint32_t q = 0; q < pl->partition_count; q++) {
-        for (uint32_t i = 0; i < pl->spreads[q].count; i++) {
+        for (uint32_t i = 0; i < pl->spreads[q].count && pl->search_budget > 0; i++) {
             uint32_t from = pl->spreads[q].seats[i];
+            pl->search_budget--;
             if (q == partition || !fits(pl, partition, from, NONE))
                 continue;
             for (uint32_t to = 0; to < pl->seats_count; to++) {
+                pl->search_budget -= pl->search_budget > 0;
                 if (pl->seats[to].copies_count >= pl->seats[to].copies_max ||
                     pl->costs[cell(pl, q, to)] >= least_cost || !fits(pl, q, to, from))
                     continue;
@@ -353,7 +452,7 @@ static bool find_move(const struct placement *pl, uint32_t partition, struct mov
     return least_cost != UINT64_MAX;
 }
 
-/* The seat that fits partition and is least above its bound. */
+/* The seat that is least above its bound, of those that fit partition. */
 static uint32_t least_crowded(const struct placement *pl, uint32_t partition)
 {
     uint32_t best = NONE;
@@ -365,7 +464,7 @@ static uint32_t least_crowded(const struct placement *pl, uint32_t partition)
             best_excess = excess;
         }
     }
-    ENSURE(best != NONE);
+    ENSURE(best != NONE); /* the rules are such that each spread that is too small can grow */
     return best;
 }
 
@@ -576,6 +675,28 @@ static void fill_rows(const struct placement *pl, struct placement_row *rows)
     }
 }
 
+static bool alloc_seats(struct placement *pl, uint32_t nodes_count)
+{
+    pl->seats = calloc(nodes_count, sizeof *pl->seats);
+    pl->rack_of_host = calloc(nodes_count, sizeof *pl->rack_of_host);
+    pl->sizes[HOST] = calloc(nodes_count, sizeof *pl->sizes[HOST]);
+    pl->sizes[RACK] = calloc(nodes_count, sizeof *pl->sizes[RACK]);
+    return pl->seats != NULL && pl->rack_of_host != NULL && pl->sizes[HOST] != NULL &&
+           pl->sizes[RACK] != NULL;
+}
+
+static void placement_fini(struct placement *pl)
+{
+    free(pl->seats);
+    free(pl->rack_of_host);
+    free(pl->sizes[HOST]);
+    free(pl->sizes[RACK]);
+    free(pl->costs);
+    free(pl->turned_away);
+    free(pl->spreads);
+    free(pl->held);
+}
+
 enum status placement_compute(const struct placement_node *nodes, uint32_t nodes_count,
                               uint32_t partition_count, uint32_t copies,
                               struct placement_row *rows)
@@ -583,27 +704,22 @@ enum status placement_compute(const struct placement_node *nodes, uint32_t nodes
     ENSURE(nodes_count <= NODES_MAX);
     ENSURE(partition_count >= 1 && partition_count <= PARTITIONS_MAX);
     ENSURE(copies >= 1 && copies <= COPIES_MAX);
-    struct placement pl = {.partition_count = partition_count};
-    pl.seats = calloc(nodes_count + 1, sizeof *pl.seats);
-    pl.rack_of_host = calloc(nodes_count + 1, sizeof *pl.rack_of_host);
+    if (nodes_count == 0)
+        return STATUS_CONFIG;
+    struct placement pl = {.partition_count = partition_count, .search_budget = SEARCH_BUDGET};
     enum status s = STATUS_NOMEMORY;
-    if (pl.seats != NULL && pl.rack_of_host != NULL) {
+    if (alloc_seats(&pl, nodes_count)) {
         seats_of(&pl, nodes, nodes_count);
-        pl.copies = copies < pl.seats_count ? copies : pl.seats_count;
-        s = STATUS_CONFIG;
+        pl.copies = lesser(copies, pl.seats_count);
+        s = pl.seats_count == 0 ? STATUS_CONFIG : STATUS_OK;
     }
-    if (s == STATUS_CONFIG && pl.seats_count > 0) {
+    if (s == STATUS_OK) {
         number_domains(&pl, nodes);
-        limit_domains(&pl);
+        set_rules(&pl);
         s = compute(&pl);
     }
     if (s == STATUS_OK)
         fill_rows(&pl, rows);
-    free(pl.seats);
-    free(pl.rack_of_host);
-    free(pl.costs);
-    free(pl.turned_away);
-    free(pl.spreads);
-    free(pl.held);
+    placement_fini(&pl);
     return s;
 }

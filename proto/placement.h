@@ -1,17 +1,17 @@
 /* Placement: which nodes should hold each partition.
  *
- * Rendezvous hashing: node's score for a partition is drawn from SHA-256(partition, node id), made
- * proportional to weight (-weight / ln(u)); copies go to the best scores. On top of it, in this
- * order:
- * - never two copies on one node; at most one copy per host, as long as there are enough hosts
- *   (then per rack, as long as there are enough racks)
- * - no node holds more than its fair share (by weight) by more than 5 % or one partition, where the
- *   host rule allows it
+ * Rendezvous hashing: a node's cost for a partition is -log2(u) / weight, u drawn from
+ * SHA-256(partition, node id); copies go where they cost least. On top of it, in this order:
+ * - never two copies on one node; at most one copy on a host, as long as there are enough hosts
+ *   (with fewer hosts than copies: as evenly over all hosts as possible); then the same for racks
+ * - no node holds more than its fair share (by weight, as far as hosts and racks allow) by more than
+ *   5 % or one partition
  * - primaries are balanced the same way: the first of the ranked nodes leads unless it leads its
  *   fair share already; only the order inside a partition's copies changes for that
  *
- * A pure function of its input: every process that computes it gets the same answer, bit for bit
- * (integer arithmetic or exactly specified; no libm differences that matter).
+ * A pure function of its input, whatever the order of nodes: every process that computes it gets
+ * the same answer, bit for bit, for the arithmetic is on integers. Takes a second for 16384
+ * partitions on 100 nodes, three on 1000, and 9 bytes for each pair of a partition and a node.
  */
 #ifndef PROTO_PLACEMENT_H
 #define PROTO_PLACEMENT_H
