@@ -1,8 +1,9 @@
 /* Checkpoint: empties a frozen overlay into the table, in chunks, away from the loop.
  *
- * Order (recovery depends on it): all rows in transactions of about CHECKPOINT_CHUNK rows, sorted;
- * then the slot states; then, in the last transaction, the log position. A crash anywhere leaves the
- * old position and rows that replay overwrites with the same values.
+ * Order (recovery depends on it): all rows, sorted, in transactions of at most CHECKPOINT_CHUNK rows
+ * or CHECKPOINT_CHUNK_BYTES; then the slot states; then, in the last transaction, the log position.
+ * A crash anywhere leaves the old position, the states that belong to it (each slot has two places,
+ * the position tells which one counts) and rows that replay overwrites with the same values.
  *
  * checkpoint_run() is plain blocking code on frozen data: a thread calls it in production, the
  * simulator and tests call it directly.
@@ -13,6 +14,7 @@
 #include "storage/overlay.h"
 
 #define CHECKPOINT_CHUNK 5000
+#define CHECKPOINT_CHUNK_BYTES (4u << 20)
 
 struct checkpoint_state {
     uint32_t slot;     /* 0: the node's own state (its map) */
@@ -27,13 +29,15 @@ struct checkpoint {
     uint8_t *states_memory;           /* behind the blobs */
 };
 
-/* Write c to table. STATUS_OK, or STATUS_IO / STATUS_FULL (the process must end). `between`, when
- * not NULL, is called after each transaction (tests crash there; return false to stop). */
+/* Write c to table; c->lsn is not below the table's position. STATUS_OK; STATUS_IO, STATUS_FULL,
+ * STATUS_CORRUPT, STATUS_NOMEMORY (the process must end). `between`, when not NULL, is called after
+ * each transaction; it returns false to stop there: STATUS_ABORTED. */
 enum status checkpoint_run(struct table *table, const struct checkpoint *c,
                            bool (*between)(void *arg), void *arg);
 void checkpoint_fini(struct checkpoint *c);
 
-/* What recovery reads: the position (0: never checkpointed) and every slot's state. */
+/* What recovery reads: the position (0: never checkpointed) and every slot's state as of it, slots
+ * ascending. blob is valid during the call; not STATUS_OK ends the walk and is returned. */
 enum status checkpoint_position(struct table *table, uint64_t *ret_lsn);
 typedef enum status checkpoint_state_fn(void *arg, uint32_t slot, struct bytes blob);
 enum status checkpoint_states(struct table *table, checkpoint_state_fn *fn, void *arg);

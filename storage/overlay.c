@@ -435,8 +435,23 @@ bool overlay_get(const struct overlay *o, uint32_t slot, uint64_t digest, struct
 
 static int compare_slots(const void *a, const void *b)
 {
-    uint32_t x = ((const struct slot_head *)a)->slot, y = ((const struct slot_head *)b)->slot;
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
     return x < y ? -1 : x > y;
+}
+
+uint32_t *overlay_slots(const struct overlay *o, size_t *ret_count)
+{
+    *ret_count = o->slots_count;
+    uint32_t *slots = *ret_count == 0 ? NULL : malloc(*ret_count * sizeof *slots);
+    if (slots == NULL)
+        return NULL;
+    size_t count = 0;
+    for (uint32_t i = 0; i < o->slots_capacity; i++)
+        if (o->slots[i].first != 0)
+            slots[count++] = o->slots[i].slot;
+    ENSURE(count == *ret_count);
+    qsort(slots, count, sizeof *slots, compare_slots);
+    return slots;
 }
 
 /* What a sort moves: small, and the digest nearly always decides. */
@@ -464,10 +479,11 @@ static struct table_row row_of(struct entry_head *e)
     };
 }
 
-/* Write the rows of one slot to `to`; scratch has room for as many. */
-static void sort_slot(const struct overlay *o, const struct slot_head *head,
-                      struct sorting *scratch, struct table_row *to)
+/* Write the rows of one slot to `to` and return their number; scratch has room for as many. */
+static size_t sort_slot(const struct overlay *o, uint32_t slot, struct sorting *scratch,
+                        struct table_row *to)
 {
+    const struct slot_head *head = slot_find(o, slot);
     size_t count = 0;
     for (uint32_t ref = head->first; ref != 0; ref = entry_of(o, ref)->slot_next)
         scratch[count++] = (struct sorting){entry_of(o, ref)->digest, entry_of(o, ref)};
@@ -475,22 +491,24 @@ static void sort_slot(const struct overlay *o, const struct slot_head *head,
     qsort(scratch, count, sizeof *scratch, compare_entries);
     for (size_t i = 0; i < count; i++)
         to[i] = row_of(scratch[i].entry);
+    return count;
 }
 
-/* The slots asked for, in order; *ret_count of them. NULL: out of memory. */
-static struct slot_head *sorted_slots(const struct overlay *o, uint32_t slot, size_t *ret_count)
+/* False: out of memory. */
+static bool sort_slots(const struct overlay *o, uint32_t slot, struct sorting *scratch,
+                       struct table_row *to)
 {
-    struct slot_head *heads = malloc((o->slots_count + 1) * sizeof *heads);
-    *ret_count = 0;
-    if (heads == NULL)
-        return NULL;
-    for (uint32_t i = 0; slot == UINT32_MAX && i < o->slots_capacity; i++)
-        if (o->slots[i].first != 0)
-            heads[(*ret_count)++] = o->slots[i];
-    if (slot != UINT32_MAX && slot_find(o, slot)->first != 0)
-        heads[(*ret_count)++] = *slot_find(o, slot);
-    qsort(heads, *ret_count, sizeof *heads, compare_slots);
-    return heads;
+    if (slot != UINT32_MAX) {
+        sort_slot(o, slot, scratch, to);
+        return true;
+    }
+    size_t slots_count;
+    uint32_t *slots = overlay_slots(o, &slots_count);
+    for (size_t i = 0; slots != NULL && i < slots_count; i++)
+        to += sort_slot(o, slots[i], scratch, to);
+    bool done = slots != NULL;
+    free(slots);
+    return done;
 }
 
 struct table_row *overlay_sorted(const struct overlay *o, uint32_t slot, size_t *ret_count)
@@ -498,21 +516,13 @@ struct table_row *overlay_sorted(const struct overlay *o, uint32_t slot, size_t 
     *ret_count = slot == UINT32_MAX ? o->count : slot_find(o, slot)->count;
     if (*ret_count == 0)
         return NULL;
-    size_t slots_count;
-    struct slot_head *slots = sorted_slots(o, slot, &slots_count);
     struct sorting *scratch = malloc(*ret_count * sizeof *scratch);
     struct table_row *rows = malloc(*ret_count * sizeof *rows);
-    if (slots != NULL && scratch != NULL && rows != NULL) {
-        struct table_row *to = rows;
-        for (size_t i = 0; i < slots_count; to += slots[i++].count)
-            sort_slot(o, &slots[i], scratch, to);
-        ENSURE(to == rows + *ret_count);
-    } else {
+    if (scratch == NULL || rows == NULL || !sort_slots(o, slot, scratch, rows)) {
         free(rows);
         rows = NULL;
     }
     free(scratch);
-    free(slots);
     return rows;
 }
 

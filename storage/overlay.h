@@ -24,6 +24,10 @@ bool overlay_get(const struct overlay *o, uint32_t slot, uint64_t digest, struct
  * rows of views, to be freed with free(); NULL when empty or out of memory (*ret_count tells). */
 struct table_row *overlay_sorted(const struct overlay *o, uint32_t slot, size_t *ret_count);
 
+/* The slots that have rows, ascending: an array to be freed with free(), as above. With it a long walk
+ * sorts one slot at a time. */
+uint32_t *overlay_slots(const struct overlay *o, size_t *ret_count);
+
 uint64_t overlay_count(const struct overlay *o);
 uint64_t overlay_bytes(const struct overlay *o);
 

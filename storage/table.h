@@ -41,7 +41,9 @@ struct table_verbs {
     /* Rows of slot after (digest, key), in order; key empty: at or after digest. */
     enum status (*scan)(struct table_reader *r, uint32_t slot, uint64_t digest, struct bytes key,
                         table_row_fn *fn, void *arg);
+    /* STATUS_NOTFOUND when there is none; *ret is a view until release. */
     enum status (*blob_get)(struct table_reader *r, struct bytes name, struct bytes *ret);
+    /* In the order of names. */
     enum status (*blob_scan)(struct table_reader *r, table_blob_fn *fn, void *arg);
 
     /* One transaction: begin, puts, commit (durable on return) or abort. Any error: abort, and the
