@@ -112,6 +112,19 @@ void follow_append(struct core *c, struct replica *r, uint64_t incarnation,
     core_touch(c, r);
 }
 
+void follow_tick(struct core *c, struct replica *r)
+{
+    const struct pending *oldest = replica_pending(r, r->commit.seq + 1);
+    bool waits = oldest != NULL && r->lead_incarnation != 0 &&
+                 c->now_ms >= r->asked_ms + c->options.retransmit_ms &&
+                 c->now_ms >= oldest->logged_ms + c->options.retransmit_ms;
+    if (!waits)
+        return;
+    r->asked_ms = c->now_ms;
+    r->ack_due = true;
+    core_touch(c, r);
+}
+
 static void flush_promised(struct core *c, struct replica *r)
 {
     struct outbox_promised p = {.partition = r->partition,

@@ -20,6 +20,8 @@ void follow_append(struct core *c, struct replica *r, uint64_t incarnation,
                    const struct follow_section *s);
 /* The own log moved. */
 void follow_durable(struct core *c, struct replica *r);
+/* Every now and then: what is dirty for long may only lack the word that it is committed. */
+void follow_tick(struct core *c, struct replica *r);
 /* End of turn: acknowledgement and promise go to the outbox. */
 void follow_flush(struct core *c, struct replica *r);
 

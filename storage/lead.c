@@ -120,6 +120,8 @@ void lead_promised(struct core *c, struct replica *r, uint32_t node, uint64_t ep
         return;
     if (epoch > r->promised_epoch) { /* our disk forgot an epoch that was used */
         r->opened = false;
+        for (uint32_t i = 0; i < r->members_count; i++)
+            r->members[i].synced = false;
         replica_promise(c, r, epoch + 1);
         core_touch(c, r);
         return;
@@ -156,6 +158,10 @@ void lead_ack(struct core *c, struct replica *r, uint32_t node, uint64_t epoch, 
         if (m->next_seq <= seq)
             m->next_seq = seq + 1;
         try_commit(c, r);
+    } else if (seq <= r->commit.seq && m->told_commit != 0) {
+        /* It says again what we know: it has not heard of the commit. */
+        m->told_commit = 0;
+        r->commit_due_ms = c->now_ms;
     }
     if (gap && m->next_seq > m->acked_seq + 1) {
         c->counters.gaps++;

@@ -879,6 +879,8 @@ static void tick_replica(struct node *n, struct replica *r)
     struct core *c = &n->core;
     if (r->leads)
         lead_tick(c, r);
+    else
+        follow_tick(c, r);
     if (r->reader_due_ms != 0 && c->now_ms >= r->reader_due_ms)
         serve_expire(c, r);
     if (c->now_ms >= n->note_due_ms) {

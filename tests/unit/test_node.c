@@ -287,6 +287,22 @@ static void test_node__lost_appends_are_sent_again(void **state)
     assert_int_equal(pair_answers_to(&p, token), 1);
 }
 
+static void test_node__a_lost_word_of_the_commit_is_said_again(void **state)
+{
+    (void)state;
+    char key[32];
+    pair_key(&p, 0, 0, key);
+    struct write w = put("red");
+    uint64_t token = pair_write(&p, 0, key, 9, 1, &w);
+    while (pair_answer(&p, token) == NULL)
+        pair_run(&p, 1);
+    p.drop_appends = true; /* the commit position is on its way */
+    pair_run(&p, 5);
+    p.drop_appends = false;
+    pair_run(&p, 300);
+    assert_value(pair_read(&p, 1, key), "red");
+}
+
 static void test_node__a_stuck_entry_is_logged_again_and_does_not_pin_the_log(void **state)
 {
     (void)state;
@@ -384,6 +400,7 @@ int main(void)
         CASE(what_the_primary_lost_is_cut_off_at_the_replica),
         CASE(after_a_power_failure_everything_acknowledged_is_there),
         CASE(lost_appends_are_sent_again),
+        CASE(a_lost_word_of_the_commit_is_said_again),
         CASE(a_stuck_entry_is_logged_again_and_does_not_pin_the_log),
         COLD(operations_on_a_cold_key_keep_their_order),
         CASE(nonsense_is_refused_and_counted),
