@@ -17,7 +17,6 @@
 #define NAME_SIZE 40
 #define MEMORY_ALIGNMENT 4096u
 #define ZEROS_SIZE (256u << 10)
-#define GROUP_CAPACITY_MIN (64u << 10)
 #define IDLE_GROUPS_MAX 4
 #define IDLE_CAPACITY_MAX (2 * LOG_GROUP_SIZE_MAX)
 #define SPACE_LOW_SIZE (512ull << 20)
@@ -104,7 +103,7 @@ static void group_free(struct log_group *g)
 
 static bool group_grow(struct log_group *g, size_t need)
 {
-    size_t capacity = g->capacity == 0 ? GROUP_CAPACITY_MIN : g->capacity;
+    size_t capacity = g->capacity == 0 ? MEMORY_ALIGNMENT : g->capacity;
     while (capacity < segment_align(need))
         capacity *= 2;
     if (capacity == g->capacity)
@@ -823,8 +822,8 @@ static enum status copy_groups(struct log *l, struct disk_file *from, struct dis
                                uint64_t end)
 {
     const struct disk_verbs *v = l->disk->verbs;
-    size_t capacity = LOG_GROUP_SIZE_MAX;
-    uint8_t *memory = aligned_alloc(MEMORY_ALIGNMENT, capacity);
+    size_t capacity = end < LOG_GROUP_SIZE_MAX ? (size_t)segment_align(end) : LOG_GROUP_SIZE_MAX;
+    uint8_t *memory = aligned_alloc(DISK_ALIGNMENT, capacity);
     enum status s = memory == NULL ? STATUS_NOMEMORY : STATUS_OK;
     for (uint64_t at = DISK_ALIGNMENT; s == STATUS_OK && at < end;) {
         size_t size = end - at < capacity ? (size_t)(end - at) : capacity, got = 0;

@@ -29,7 +29,9 @@ struct reading {
 
 static enum status window_fill(struct window *w, uint64_t offset, size_t size)
 {
-    size_t capacity = size < WINDOW_SIZE ? WINDOW_SIZE : size;
+    size_t capacity = w->file_size < WINDOW_SIZE ? (size_t)w->file_size : WINDOW_SIZE;
+    if (capacity < size)
+        capacity = size;
     if (capacity > w->capacity) {
         uint8_t *grown = realloc(w->memory, capacity);
         if (grown == NULL)
