@@ -146,12 +146,6 @@ static enum status request_message(struct coordinator *c, uint64_t source, bool 
     enum status s = codec_unpack_request(frame, &c->scratch, &m);
     if (s != STATUS_OK)
         return s;
-    if ((m.flags & ~REQUEST_WHOLE) != 0) {
-        c->counters.client_unsupported++;
-        answers_refused(c, source, STATUS_UNSUPPORTED,
-                        "the request has a flag that this version does not know; it knows bit 0");
-        return STATUS_OK;
-    }
     bool whole = delimiter || (m.flags & REQUEST_WHOLE) != 0;
     count_kinds(c, &m);
     if (m.count > 0)
