@@ -1,0 +1,463 @@
+/* The public calls, built on client_submit(). */
+#include <assert.h>
+#include <errno.h>
+#include <semaphore.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "client/client.h"
+#include "client/fault.h"
+#include "proto/base/arena.h"
+#include "proto/base/ensure.h"
+#include "proto/codec.h"
+
+#define SCAN_PAGE_KEYS 1000
+#define SCAN_PAGE_BYTES (1u << 20)
+
+/* ---- Results ---- */
+
+static struct duet_result *result_dup(const struct duet_result *from)
+{
+    struct duet_result *result = malloc(sizeof *result + from->value.size + 1);
+    if (result == NULL)
+        return NULL;
+    *result = *from;
+    uint8_t *value = (uint8_t *)(result + 1);
+    if (from->value.size > 0)
+        memcpy(value, from->value.data, from->value.size);
+    value[from->value.size] = 0;
+    result->value.data = from->has_value ? value : NULL;
+    return result;
+}
+
+void duet_result_free(struct duet_result **result_p)
+{
+    if (result_p == NULL)
+        return;
+    free(*result_p);
+    *result_p = NULL;
+}
+
+enum duet_code duet_result_code(const struct duet_result *result)
+{
+    return result->code;
+}
+
+uint32_t duet_result_flags(const struct duet_result *result)
+{
+    return result->flags;
+}
+
+struct duet_slice duet_result_value(const struct duet_result *result)
+{
+    return result->value;
+}
+
+bool duet_result_has_value(const struct duet_result *result)
+{
+    return result->has_value;
+}
+
+struct duet_version duet_result_version(const struct duet_result *result)
+{
+    return result->version;
+}
+
+uint32_t duet_result_copies(const struct duet_result *result)
+{
+    return result->copies;
+}
+
+struct duet_id duet_result_id(const struct duet_result *result)
+{
+    return result->id;
+}
+
+/* ---- Public operation to the session's ---- */
+
+static struct bytes view(struct duet_slice slice)
+{
+    return bytes_of(slice.data, slice.size);
+}
+
+static_assert((int)DUET_IF_ABSENT == (int)PRECONDITION_ABSENT, "when");
+static_assert((int)DUET_IF_PRESENT == (int)PRECONDITION_PRESENT, "when");
+static_assert((int)DUET_IF_VERSION == (int)PRECONDITION_VERSION, "when");
+static_assert((int)DUET_IF_VALUE == (int)PRECONDITION_VALUE, "when");
+static_assert((int)DUET_WANT_OLD == (int)WANT_OLD && (int)DUET_WANT_NEW == (int)WANT_NEW, "want");
+
+static enum mutation mutation_of(enum duet_kind kind)
+{
+    switch (kind) {
+    case DUET_PUT:
+        return MUTATION_PUT;
+    case DUET_DEL:
+        return MUTATION_DELETE;
+    case DUET_INCR:
+        return MUTATION_INCREMENT;
+    case DUET_CHECK:
+    case DUET_GET:
+    case DUET_OUTCOME:
+        return MUTATION_NONE;
+    }
+    return MUTATION_NONE;
+}
+
+static struct session_operation translate(const struct duet_operation *op)
+{
+    struct session_operation to = {.key = view(op->key)};
+    if (op->kind == DUET_GET) {
+        to.kind = KIND_READ;
+    } else if (op->kind == DUET_OUTCOME) {
+        to.kind = KIND_OUTCOME;
+        to.outcome = (struct outcome_query){op->id.client, op->id.seq};
+    } else {
+        to.kind = KIND_WRITE;
+        to.write = (struct write){
+            .precondition = (enum precondition)op->condition.when,
+            .mutation = mutation_of(op->kind),
+            .want = (enum want)op->want,
+            .value = view(op->value),
+            .delta = op->delta,
+            .expected = {op->condition.version.epoch, op->condition.version.seq},
+            .expected_value = view(op->condition.value),
+        };
+    }
+    return to;
+}
+
+static bool known(const struct duet_operation *op)
+{
+    return op->kind >= DUET_GET && op->kind <= DUET_OUTCOME &&
+           (unsigned)op->condition.when <= DUET_IF_VALUE && (unsigned)op->want <= DUET_WANT_NEW;
+}
+
+enum duet_code duet_submit(struct duet_client *client, const struct duet_operation *op,
+                           duet_callback *callback, void *user, struct duet_error *reterr)
+{
+    if (!known(op))
+        return fault_set(reterr, DUET_USAGE, "unknown kind, condition or want in the operation");
+    struct session_operation to = translate(op);
+    return client_submit(client, &to, op->timeout_ms, op->nowait, callback, user, reterr);
+}
+
+/* ---- Waiting ---- */
+
+/* One call waits for its operations; each fills its place. */
+struct call {
+    sem_t done; /* posted once for each operation */
+};
+
+struct place {
+    struct call *call;
+    struct duet_result *result; /* NULL: out of memory, or not taken */
+    enum duet_code code;
+    uint32_t flags;
+};
+
+static void call_init(struct call *call)
+{
+    ENSURE(sem_init(&call->done, 0, 0) == 0);
+}
+
+static void call_fini(struct call *call)
+{
+    sem_destroy(&call->done);
+}
+
+static void call_wait(struct call *call, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        while (sem_wait(&call->done) != 0)
+            ENSURE(errno == EINTR);
+}
+
+static void on_done(const struct duet_result *result, void *user)
+{
+    struct place *place = user;
+    place->code = result->code;
+    place->flags = result->flags;
+    place->result = result_dup(result);
+    ENSURE(sem_post(&place->call->done) == 0);
+}
+
+static enum duet_code refuse_own_thread(struct duet_error *reterr)
+{
+    return fault_set(reterr, DUET_USAGE,
+                     "a call that waits was made inside of a callback; use duet_submit() there");
+}
+
+/* Submit one operation and wait for it. */
+static enum duet_code run(struct duet_client *client, const struct session_operation *op,
+                          struct duet_result **ret_result, struct duet_error *reterr)
+{
+    if (ret_result != NULL)
+        *ret_result = NULL;
+    if (client_is_own_thread(client))
+        return refuse_own_thread(reterr);
+    struct call call;
+    call_init(&call);
+    struct place place = {.call = &call};
+    enum duet_code code = client_submit(client, op, 0, false, on_done, &place, reterr);
+    if (code == DUET_OK) {
+        call_wait(&call, 1);
+        code = place.code;
+        if (code != DUET_OK)
+            client_explain(client, code, place.flags, reterr);
+    }
+    call_fini(&call);
+    if (ret_result != NULL)
+        *ret_result = place.result;
+    else
+        duet_result_free(&place.result);
+    return code;
+}
+
+static enum duet_code run_public(struct duet_client *client, const struct duet_operation *op,
+                                 struct duet_result **ret_result, struct duet_error *reterr)
+{
+    if (!known(op))
+        return fault_set(reterr, DUET_USAGE, "unknown condition");
+    struct session_operation to = translate(op);
+    return run(client, &to, ret_result, reterr);
+}
+
+enum duet_code duet_get(struct duet_client *client, struct duet_slice key,
+                        struct duet_result **ret_result, struct duet_error *reterr)
+{
+    struct duet_operation op = {.kind = DUET_GET, .key = key};
+    return run_public(client, &op, ret_result, reterr);
+}
+
+/* A write that is conditional wants to know what stood in its way. */
+static void add_condition(struct duet_operation *op, const struct duet_condition *condition)
+{
+    if (condition == NULL || condition->when == DUET_ALWAYS)
+        return;
+    op->condition = *condition;
+    op->want = DUET_WANT_OLD;
+}
+
+enum duet_code duet_put(struct duet_client *client, struct duet_slice key, struct duet_slice value,
+                        const struct duet_condition *condition, struct duet_result **ret_result,
+                        struct duet_error *reterr)
+{
+    struct duet_operation op = {.kind = DUET_PUT, .key = key, .value = value};
+    add_condition(&op, condition);
+    return run_public(client, &op, ret_result, reterr);
+}
+
+enum duet_code duet_del(struct duet_client *client, struct duet_slice key,
+                        const struct duet_condition *condition, struct duet_result **ret_result,
+                        struct duet_error *reterr)
+{
+    struct duet_operation op = {.kind = DUET_DEL, .key = key};
+    add_condition(&op, condition);
+    return run_public(client, &op, ret_result, reterr);
+}
+
+enum duet_code duet_cas(struct duet_client *client, struct duet_slice key,
+                        struct duet_slice expected, struct duet_slice value,
+                        struct duet_result **ret_result, struct duet_error *reterr)
+{
+    struct duet_condition condition = {.when = DUET_IF_VALUE, .value = expected};
+    return duet_put(client, key, value, &condition, ret_result, reterr);
+}
+
+enum duet_code duet_incr(struct duet_client *client, struct duet_slice key, int64_t delta,
+                         int64_t *ret_sum, struct duet_result **ret_result,
+                         struct duet_error *reterr)
+{
+    struct duet_operation op = {
+        .kind = DUET_INCR, .key = key, .delta = delta, .want = DUET_WANT_NEW};
+    struct duet_result *result;
+    enum duet_code code = run_public(client, &op, &result, reterr);
+    /* Behind a value of ours stands a zero byte. */
+    if (code == DUET_OK && ret_sum != NULL && result != NULL && result->has_value)
+        *ret_sum = strtoll(result->value.data, NULL, 10);
+    if (ret_result != NULL)
+        *ret_result = result;
+    else
+        duet_result_free(&result);
+    return code;
+}
+
+enum duet_code duet_outcome(struct duet_client *client, struct duet_id id, struct duet_slice key,
+                            struct duet_result **ret_result, struct duet_error *reterr)
+{
+    struct duet_operation op = {.kind = DUET_OUTCOME, .key = key, .id = id};
+    return run_public(client, &op, ret_result, reterr);
+}
+
+/* ---- Many ---- */
+
+typedef struct duet_operation nth_operation(const void *items, size_t i);
+
+/* What was not taken completes here, in its place. */
+static void submit_nth(struct duet_client *client, const struct duet_operation *op,
+                       struct place *place)
+{
+    struct duet_error error;
+    if (duet_submit(client, op, on_done, place, &error) == DUET_OK)
+        return;
+    struct duet_result untaken = {.code = error.code, .flags = error.flags};
+    on_done(&untaken, place);
+}
+
+static bool answered(const struct place *place)
+{
+    return place->code == DUET_OK || place->code == DUET_NOTFOUND;
+}
+
+static enum duet_code run_many(struct duet_client *client, nth_operation *nth, const void *items,
+                               size_t count, struct duet_result **ret_results,
+                               struct duet_error *reterr)
+{
+    if (client_is_own_thread(client))
+        return refuse_own_thread(reterr);
+    struct place *places = calloc(count + 1, sizeof *places);
+    if (places == NULL)
+        return fault_set(reterr, DUET_NOMEMORY, "out of memory");
+    struct call call;
+    call_init(&call);
+    for (size_t i = 0; i < count; i++) {
+        struct duet_operation op = nth(items, i);
+        places[i].call = &call;
+        submit_nth(client, &op, &places[i]);
+    }
+    call_wait(&call, count);
+    call_fini(&call);
+    size_t failed = count;
+    for (size_t i = count; i-- > 0;) {
+        if (!answered(&places[i]))
+            failed = i;
+        ret_results[i] = places[i].result;
+    }
+    enum duet_code code = DUET_OK;
+    if (failed < count)
+        code = client_explain(client, places[failed].code, places[failed].flags, reterr);
+    free(places);
+    return code;
+}
+
+static struct duet_operation nth_get(const void *items, size_t i)
+{
+    const struct duet_slice *keys = items;
+    return (struct duet_operation){.kind = DUET_GET, .key = keys[i]};
+}
+
+enum duet_code duet_mget(struct duet_client *client, const struct duet_slice *keys, size_t count,
+                         struct duet_result **ret_results, struct duet_error *reterr)
+{
+    memset(ret_results, 0, count * sizeof *ret_results);
+    return run_many(client, nth_get, keys, count, ret_results, reterr);
+}
+
+static struct duet_operation nth_put(const void *items, size_t i)
+{
+    const struct duet_pair *pairs = items;
+    return (struct duet_operation){
+        .kind = DUET_PUT, .key = pairs[i].key, .value = pairs[i].value};
+}
+
+enum duet_code duet_mput(struct duet_client *client, const struct duet_pair *pairs, size_t count,
+                         struct duet_result **ret_results, struct duet_error *reterr)
+{
+    memset(ret_results, 0, count * sizeof *ret_results);
+    return run_many(client, nth_put, pairs, count, ret_results, reterr);
+}
+
+/* ---- Scan ---- */
+
+struct duet_scan {
+    struct duet_client *client;
+    bool keys_only, over;
+    struct arena arena; /* of the page */
+    struct scan_page page;
+    size_t next; /* index in the page */
+    struct buffer cursor;
+};
+
+struct duet_scan *duet_scan_open(struct duet_client *client, bool keys_only,
+                                 struct duet_error *reterr)
+{
+    struct duet_scan *scan = calloc(1, sizeof *scan);
+    if (scan == NULL) {
+        fault_set(reterr, DUET_NOMEMORY, "out of memory");
+        return NULL;
+    }
+    scan->client = client;
+    scan->keys_only = keys_only;
+    arena_init(&scan->arena);
+    buffer_init(&scan->cursor, KEY_SIZE_MAX + 8);
+    return scan;
+}
+
+void duet_scan_close(struct duet_scan **scan_p)
+{
+    if (scan_p == NULL || *scan_p == NULL)
+        return;
+    arena_fini(&(*scan_p)->arena);
+    buffer_fini(&(*scan_p)->cursor);
+    free(*scan_p);
+    *scan_p = NULL;
+}
+
+static enum duet_code unpack_page(struct duet_scan *scan, struct duet_slice value,
+                                  struct duet_error *reterr)
+{
+    scan->page = (struct scan_page){0};
+    scan->next = 0;
+    arena_reset(&scan->arena, 4 * value.size + (64u << 10));
+    if (codec_unpack_scan_page(view(value), &scan->arena, &scan->page) != STATUS_OK)
+        return fault_set(reterr, DUET_MALFORMED, "a page of the scan does not decode");
+    struct bytes next = scan->page.next;
+    buffer_clear(&scan->cursor);
+    if (buffer_append(&scan->cursor, next) != STATUS_OK)
+        return fault_set(reterr, DUET_MALFORMED, "the cursor of the scan is too long");
+    scan->over = next.size == 0;
+    return DUET_OK;
+}
+
+static enum duet_code fetch_page(struct duet_scan *scan, struct duet_error *reterr)
+{
+    struct session_operation op = {
+        .kind = KIND_SCAN,
+        .key = buffer_view(&scan->cursor),
+        .scan = {SCAN_PAGE_KEYS, SCAN_PAGE_BYTES, scan->keys_only},
+    };
+    struct duet_result *result;
+    enum duet_code code = run(scan->client, &op, &result, reterr);
+    if (code == DUET_OK && result == NULL)
+        code = fault_set(reterr, DUET_NOMEMORY, "out of memory");
+    if (code == DUET_OK)
+        code = unpack_page(scan, result->value, reterr);
+    duet_result_free(&result);
+    return code;
+}
+
+static struct duet_slice slice(struct bytes b)
+{
+    return duet_bytes(b.data, b.size);
+}
+
+enum duet_code duet_scan_next(struct duet_scan *scan, struct duet_slice *ret_key,
+                              struct duet_slice *ret_value, struct duet_version *ret_version,
+                              struct duet_error *reterr)
+{
+    while (scan->next == scan->page.count) {
+        if (scan->over)
+            return DUET_NOTFOUND;
+        enum duet_code code = fetch_page(scan, reterr);
+        if (code != DUET_OK)
+            return code;
+    }
+    size_t i = scan->next++;
+    if (ret_key != NULL)
+        *ret_key = slice(scan->page.keys[i]);
+    if (ret_value != NULL)
+        *ret_value = slice(scan->page.values[i]);
+    if (ret_version != NULL)
+        *ret_version = (struct duet_version){scan->page.epochs[i], scan->page.seqs[i]};
+    return DUET_OK;
+}

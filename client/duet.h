@@ -1,0 +1,332 @@
+/* Duet: the client library of the key-value store. This header is the manual.
+ *
+ * In ten lines:
+ *
+ *     struct duet_error error;
+ *     struct duet_client *duet = duet_open(NULL, &error);           // tcp://127.0.0.1:7400
+ *     if (duet == NULL)
+ *         return fail(error.message);
+ *     duet_put(duet, duet_text("apple"), duet_text("red"), NULL, NULL, &error);
+ *     struct duet_result *result;
+ *     if (duet_get(duet, duet_text("apple"), &result, &error) == DUET_OK)
+ *         use(duet_result_value(result));
+ *     duet_result_free(&result);
+ *     duet_close(&duet);
+ *
+ * Outcomes. Every operation ends in one of three ways, told apart by code and flags:
+ * - done: DUET_OK, and the answers that a store gives when it did what was asked (DUET_NOTFOUND of a
+ *   get, DUET_CONDITION when a condition does not hold);
+ * - not done: any other code without DUET_IN_DOUBT. Nothing changed, nothing will. With
+ *   DUET_RETRYABLE it makes sense to try again later; the library has tried until the deadline;
+ * - in doubt: DUET_IN_DOUBT is set. No answer came; the write may or may not have happened, and may
+ *   still happen. duet_outcome() asks what became of it. Only writes are ever in doubt.
+ *
+ * Every write has an id and is applied at most once, however often the library has to send it: to
+ * another router when one is silent, or again when it was refused for now. Operations of one client
+ * on one key take effect in the order in which they were submitted.
+ *
+ * Threads. A client may be used by any number of threads; each has one thread of its own for the
+ * network. A synchronous call waits for its answer; duet_submit() does not, its callback is called
+ * on the client's thread. Synchronous calls must not be made from a callback (DUET_USAGE).
+ *
+ * Memory. What you hand in is copied before a call returns. A duet_result is yours until
+ * duet_result_free(), its value lives as long as it does. Every free and close takes the address of
+ * a pointer, accepts NULL, and leaves NULL. `reterr` may always be NULL.
+ *
+ * The library installs no signal handlers, registers nothing with atexit, prints nothing.
+ */
+#ifndef DUET_H
+#define DUET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define DUET_VERSION_MAJOR 0
+#define DUET_VERSION_MINOR 1
+#define DUET_VERSION_PATCH 0
+
+#if defined(__GNUC__)
+#define DUET_API __attribute__((visibility("default")))
+#else
+#define DUET_API
+#endif
+
+/* ---- Words ---- */
+
+/* The outcome of an operation or call. Numbers are those of the wire and never change. */
+enum duet_code {
+    DUET_OK = 0,
+    DUET_NOTFOUND = 1,      /* there is no such key */
+    DUET_CONDITION = 2,     /* the condition does not hold */
+    DUET_WRONGEPOCH = 3,
+    DUET_BUSY = 4,          /* too much in flight */
+    DUET_UNAVAILABLE = 5,   /* a copy that is needed does not answer */
+    DUET_INDOUBT = 6,       /* the write may or may not have happened */
+    DUET_MALFORMED = 7,
+    DUET_TOOBIG = 8,        /* key, value or message is larger than the limit */
+    DUET_STALE = 9,         /* the id was given up already */
+    DUET_NEEDTOKEN = 10,
+    DUET_TOOOLD = 11,       /* too old to know whether it happened */
+    DUET_ASKPRIMARY = 12,
+    DUET_FULL = 13,         /* a disk is nearly full, writes are refused */
+    DUET_ABORTED = 14,      /* duet_outcome(): it did not happen and never will */
+    DUET_UNSUPPORTED = 15,
+    DUET_NOTNUMBER = 16,    /* increment of a value that is no 64-bit integer */
+    DUET_OVERFLOW = 17,     /* the sum does not fit a 64-bit integer */
+    DUET_TIMEOUT = 18,      /* no answer before the deadline; nothing changed */
+    DUET_FORMAT = 19,
+    DUET_IO = 20,
+    DUET_CORRUPT = 21,
+    DUET_LOCKED = 22,
+    DUET_CONFIG = 23,       /* an option is wrong */
+    DUET_NOMEMORY = 24,
+    DUET_NOCONNECTION = 25, /* no router answers */
+    DUET_USAGE = 26,        /* wrong use of the library: empty key, call from a callback */
+    DUET_WRONGCLUSTER = 27,
+};
+
+#define DUET_RETRYABLE 1u /* the same may succeed later */
+#define DUET_FATAL 2u     /* it will never succeed like this */
+#define DUET_IN_DOUBT 4u  /* the write may or may not have happened */
+
+/* Bytes that somebody else owns. */
+struct duet_slice {
+    const void *data;
+    size_t size;
+};
+
+static inline struct duet_slice duet_bytes(const void *data, size_t size)
+{
+    struct duet_slice slice = {data, size};
+    return slice;
+}
+
+static inline struct duet_slice duet_text(const char *text)
+{
+    return duet_bytes(text, strlen(text));
+}
+
+/* The version of a key: it grows with every write. Both 0: none. */
+struct duet_version {
+    uint64_t epoch, seq;
+};
+
+/* The id of a write, for duet_outcome(). */
+struct duet_id {
+    uint64_t client, seq;
+};
+
+struct duet_error {
+    enum duet_code code;
+    uint32_t flags;
+    char message[256]; /* for people: what is wrong and, where there is something, what to do */
+};
+
+/* Words for a code ("no such key") and its name ("NOTFOUND"). Thread-safe. */
+DUET_API const char *duet_code_text(enum duet_code code);
+DUET_API const char *duet_code_name(enum duet_code code);
+/* "0.1.0" */
+DUET_API const char *duet_version_text(void);
+
+/* ---- Options ---- */
+
+struct duet_options;
+
+/* Defaults; NULL when out of memory. */
+DUET_API struct duet_options *duet_options_new(void);
+DUET_API void duet_options_free(struct duet_options **options_p);
+
+/* Set one option:
+ *
+ *   routers     "tcp://127.0.0.1:7400"  addresses, separated by commas or spaces, at most 16; a
+ *                                       client uses one at a time and goes to the next when needed
+ *   timeout_ms  "5000"                  1..3600000, for operations that give none
+ *   window      "512"                   1..512, unanswered operations
+ *   name        ""                      shown in the routers' logs
+ *
+ * DUET_CONFIG: an unknown name or a bad value; nothing changed. */
+DUET_API enum duet_code duet_options_set(struct duet_options *options, const char *name,
+                                         const char *value, struct duet_error *reterr);
+
+/* ---- A client ---- */
+
+struct duet_client;
+
+/* A client; options (NULL: defaults) are copied. Connects in the background: operations may be
+ * submitted at once. NULL: reterr says why. */
+DUET_API struct duet_client *duet_open(const struct duet_options *options,
+                                       struct duet_error *reterr);
+
+/* Completes what is not complete as at its deadline (not done, or in doubt), and frees. Not while
+ * another thread still uses the client; from a callback of the client it does nothing. */
+DUET_API void duet_close(struct duet_client **client_p);
+
+/* Wait until a router has answered. DUET_OK or DUET_NOCONNECTION. Nobody must call it; it is for
+ * programs that want to say early and clearly that nobody is there. */
+DUET_API enum duet_code duet_connect(struct duet_client *client, uint32_t timeout_ms,
+                                     struct duet_error *reterr);
+
+/* Wait until nothing is outstanding: every callback has returned. DUET_OK or DUET_TIMEOUT. */
+DUET_API enum duet_code duet_drain(struct duet_client *client, uint32_t timeout_ms,
+                                   struct duet_error *reterr);
+
+/* What a client is doing, at this moment. */
+struct duet_client_info {
+    bool connected;            /* a router has answered and is in use */
+    char router[128];          /* its address */
+    uint64_t client_id;
+    uint32_t pending;          /* operations without an answer */
+    uint64_t submitted, completed;
+    uint64_t retries;          /* refusals that were tried again */
+    uint64_t failovers;        /* changes of the router */
+};
+DUET_API void duet_client_info(struct duet_client *client, struct duet_client_info *ret);
+
+/* ---- Results ---- */
+
+struct duet_result;
+
+DUET_API void duet_result_free(struct duet_result **result_p);
+/* Outcome of this operation. */
+DUET_API enum duet_code duet_result_code(const struct duet_result *result);
+/* DUET_RETRYABLE, DUET_IN_DOUBT. */
+DUET_API uint32_t duet_result_flags(const struct duet_result *result);
+/* The value; {NULL, 0} when there is none. Behind the value of a result that you own stands a zero
+ * byte, which size does not count. */
+DUET_API struct duet_slice duet_result_value(const struct duet_result *result);
+DUET_API bool duet_result_has_value(const struct duet_result *result);
+/* The version that was read or written. */
+DUET_API struct duet_version duet_result_version(const struct duet_result *result);
+/* Copies that hold a write, 0: not told. */
+DUET_API uint32_t duet_result_copies(const struct duet_result *result);
+/* The id of the operation. */
+DUET_API struct duet_id duet_result_id(const struct duet_result *result);
+
+/* ---- Operations that wait ---- */
+
+/* What must hold for a write to happen. */
+enum duet_when {
+    DUET_ALWAYS = 0,
+    DUET_IF_ABSENT = 1,
+    DUET_IF_PRESENT = 2,
+    DUET_IF_VERSION = 3, /* the key has this version */
+    DUET_IF_VALUE = 4,   /* the key has this value */
+};
+
+struct duet_condition {
+    enum duet_when when;
+    struct duet_version version;
+    struct duet_slice value;
+};
+
+/* Each returns the operation's code and, where ret_result is not NULL, its result (NULL when the
+ * operation was not even taken: bad use, out of memory). reterr is filled unless DUET_OK. */
+DUET_API enum duet_code duet_get(struct duet_client *client, struct duet_slice key,
+                                 struct duet_result **ret_result, struct duet_error *reterr);
+
+/* condition may be NULL. When it does not hold: DUET_CONDITION, and the result has the value that
+ * stands there, if any. */
+DUET_API enum duet_code duet_put(struct duet_client *client, struct duet_slice key,
+                                 struct duet_slice value, const struct duet_condition *condition,
+                                 struct duet_result **ret_result, struct duet_error *reterr);
+
+/* DUET_NOTFOUND: there was nothing to delete. */
+DUET_API enum duet_code duet_del(struct duet_client *client, struct duet_slice key,
+                                 const struct duet_condition *condition,
+                                 struct duet_result **ret_result, struct duet_error *reterr);
+
+/* Add delta to a decimal 64-bit integer; an absent key counts as 0. *ret_sum may be NULL. */
+DUET_API enum duet_code duet_incr(struct duet_client *client, struct duet_slice key, int64_t delta,
+                                  int64_t *ret_sum, struct duet_result **ret_result,
+                                  struct duet_error *reterr);
+
+/* Compare and set: put value if the key's value is expected. */
+DUET_API enum duet_code duet_cas(struct duet_client *client, struct duet_slice key,
+                                 struct duet_slice expected, struct duet_slice value,
+                                 struct duet_result **ret_result, struct duet_error *reterr);
+
+/* What became of the write with this id on this key? DUET_ABORTED: it did not happen and never
+ * will; otherwise the write's own outcome. An id can be asked for while it is among the client's
+ * last 512 and nothing newer has pushed it out; after that DUET_STALE (in doubt for good). */
+DUET_API enum duet_code duet_outcome(struct duet_client *client, struct duet_id id,
+                                     struct duet_slice key, struct duet_result **ret_result,
+                                     struct duet_error *reterr);
+
+/* Many keys at once, each on its own (no atomicity): ret_results has room for count pointers, each
+ * to be freed; they stand in the order of the keys. Returns DUET_OK when every key has an answer (of
+ * duet_mget() DUET_NOTFOUND is one), otherwise the code of the first that has not. */
+DUET_API enum duet_code duet_mget(struct duet_client *client, const struct duet_slice *keys,
+                                  size_t count, struct duet_result **ret_results,
+                                  struct duet_error *reterr);
+struct duet_pair {
+    struct duet_slice key, value;
+};
+DUET_API enum duet_code duet_mput(struct duet_client *client, const struct duet_pair *pairs,
+                                  size_t count, struct duet_result **ret_results,
+                                  struct duet_error *reterr);
+
+/* ---- Operations that do not wait ---- */
+
+enum duet_kind {
+    DUET_GET = 1,
+    DUET_PUT = 2,
+    DUET_DEL = 3,
+    DUET_INCR = 4,
+    DUET_CHECK = 5, /* no change: is the condition true? */
+    DUET_OUTCOME = 6,
+};
+
+/* What the result's value is, of a write. */
+enum duet_want { DUET_WANT_NOTHING = 0, DUET_WANT_OLD = 1, DUET_WANT_NEW = 2 };
+
+struct duet_operation {
+    enum duet_kind kind;
+    struct duet_slice key, value;
+    int64_t delta;
+    struct duet_condition condition;
+    enum duet_want want;
+    struct duet_id id;   /* DUET_OUTCOME */
+    uint32_t timeout_ms; /* 0: the client's */
+    bool nowait;         /* DUET_BUSY rather than waiting while the window is full */
+};
+
+/* Called once on the client's thread, with no lock held. result ends with the callback. Do not
+ * block: all operations of this client wait meanwhile. */
+typedef void duet_callback(const struct duet_result *result, void *user);
+
+/* Submit. Waits while the window is full (that is the back-pressure), unless op->nowait or when
+ * called from a callback: then DUET_BUSY. Not DUET_OK: not taken, there will be no callback.
+ * callback may be NULL. What gathers while the client's thread is at work leaves as one message. */
+DUET_API enum duet_code duet_submit(struct duet_client *client, const struct duet_operation *op,
+                                    duet_callback *callback, void *user,
+                                    struct duet_error *reterr);
+
+/* ---- A walk over the whole store ---- */
+
+/* Every key that exists during the whole walk comes exactly once; a key that is written or deleted
+ * meanwhile comes as it was or is. The order is that of the keys' digests. Use a walk from one
+ * thread at a time. */
+struct duet_scan;
+
+/* keys_only: values stay empty. NULL: out of memory. */
+DUET_API struct duet_scan *duet_scan_open(struct duet_client *client, bool keys_only,
+                                          struct duet_error *reterr);
+/* The next key. DUET_NOTFOUND: the walk is over. Slices end with the next call on the walk; each
+ * ret_ may be NULL. After another code the same call may be made again: nothing is skipped. */
+DUET_API enum duet_code duet_scan_next(struct duet_scan *scan, struct duet_slice *ret_key,
+                                       struct duet_slice *ret_value,
+                                       struct duet_version *ret_version,
+                                       struct duet_error *reterr);
+DUET_API void duet_scan_close(struct duet_scan **scan_p);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
