@@ -8,10 +8,10 @@
 #include "proto/partition.h"
 #include "proto/placement.h"
 
-#define NONE UINT32_MAX
+#define NONE                   UINT32_MAX
 #define REGISTER_NAME_SIZE_MAX 24
-#define VALUE_BYTES_MAX 1024              /* of one register */
-#define ARENA_CAP ((size_t)64 << 10)      /* for one register's value */
+#define VALUE_BYTES_MAX        1024               /* of one register */
+#define ARENA_CAP              ((size_t)64 << 10) /* for one register's value */
 
 struct clustermap *clustermap_new(void)
 {
@@ -73,8 +73,8 @@ static enum status check_node(const struct clustermap *map, uint32_t i, struct e
             return error_set(reterr, STATUS_CONFIG, "nodes '%s' and '%s' have one address, %s",
                              other->name, node->name, node->address);
         if (id_equal(other->id, node->id))
-            return error_set(reterr, STATUS_CONFIG, "nodes '%s' and '%s' have one id",
-                             other->name, node->name);
+            return error_set(reterr, STATUS_CONFIG, "nodes '%s' and '%s' have one id", other->name,
+                             node->name);
     }
     return STATUS_OK;
 }

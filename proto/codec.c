@@ -12,13 +12,13 @@
  * wire, and arrays that were left out come back as zeros. */
 #define ALLOWANCE ((size_t)2 << 20)
 
-#define TEXT_SIZE_MAX 1024 /* of texts for people: names of programs, messages */
-#define STATUS_VALUES_MAX 4096
-#define REGISTERS_MAX (1 + NODES_MAX + PARTITIONS_MAX)
-#define VOTERS_MAX 5
-#define NODE_STATE_MAX 4
+#define TEXT_SIZE_MAX       1024 /* of texts for people: names of programs, messages */
+#define STATUS_VALUES_MAX   4096
+#define REGISTERS_MAX       (1 + NODES_MAX + PARTITIONS_MAX)
+#define VOTERS_MAX          5
+#define NODE_STATE_MAX      4
 #define PARTITION_STATE_MAX 3
-#define ID_SIZE sizeof(struct id128)
+#define ID_SIZE             sizeof(struct id128)
 
 /* Arrays of bytes cross between us and protobuf-c by a cast. Both sides are compiled apart, so no
  * compiler sees one memory under two types. */
@@ -27,9 +27,9 @@ _Static_assert(offsetof(struct bytes, size) == offsetof(ProtobufCBinaryData, len
 _Static_assert(offsetof(struct bytes, data) == offsetof(ProtobufCBinaryData, data), "same place");
 
 /* Results is packed and unpacked as an Answer with another descriptor. */
-#define SAME_PLACE(answer_field, results_field)                                                   \
-    _Static_assert(offsetof(Duet__V1__Answer, answer_field) ==                                    \
-                       offsetof(Duet__V1__Results, results_field),                                \
+#define SAME_PLACE(answer_field, results_field)                                                    \
+    _Static_assert(offsetof(Duet__V1__Answer, answer_field) ==                                     \
+                       offsetof(Duet__V1__Results, results_field),                                 \
                    "Answer and Results have one layout")
 SAME_PLACE(client_id, router_boot);
 SAME_PLACE(ptime, ptime);
@@ -327,8 +327,7 @@ enum status codec_pack_refused(const struct refused *m, struct buffer *out)
     p.message = scratch_text(&scratch, m->message);
     p.protocol_min = m->protocol_min;
     p.protocol_max = m->protocol_max;
-    enum status s =
-        p.message == NULL ? STATUS_NOMEMORY : pack_frame(MESSAGE_REFUSED, &p.base, out);
+    enum status s = p.message == NULL ? STATUS_NOMEMORY : pack_frame(MESSAGE_REFUSED, &p.base, out);
     arena_fini(&scratch);
     return s;
 }
@@ -461,11 +460,10 @@ enum status codec_unpack_answer(struct bytes frame, struct arena *arena, struct 
         return STATUS_MALFORMED;
     if (kind != MESSAGE_ANSWER && kind != MESSAGE_RESULTS)
         return STATUS_MALFORMED;
-    const Duet__V1__Answer *p = unpack_frame(frame, kind,
-                                             kind == MESSAGE_ANSWER
-                                                 ? &duet__v1__answer__descriptor
-                                                 : &duet__v1__results__descriptor,
-                                             arena);
+    const Duet__V1__Answer *p = unpack_frame(
+        frame, kind,
+        kind == MESSAGE_ANSWER ? &duet__v1__answer__descriptor : &duet__v1__results__descriptor,
+        arena);
     if (p == NULL)
         return STATUS_MALFORMED;
     struct arrays a = arrays_of(arena, p->n_op_seqs, MESSAGE_OPERATIONS_MAX);
@@ -732,8 +730,7 @@ enum status codec_pack_map(const struct map_message *m, struct buffer *out)
     Duet__V1__Map p = DUET__V1__MAP__INIT;
     p.n_registers = m->count;
     p.registers = scratch_registers(&scratch, m);
-    enum status s =
-        p.registers == NULL ? STATUS_NOMEMORY : pack_frame(MESSAGE_MAP, &p.base, out);
+    enum status s = p.registers == NULL ? STATUS_NOMEMORY : pack_frame(MESSAGE_MAP, &p.base, out);
     arena_fini(&scratch);
     return s;
 }
@@ -953,8 +950,7 @@ enum status codec_pack_status(const struct status_message *m, struct buffer *out
     return s;
 }
 
-enum status codec_unpack_status(struct bytes frame, struct arena *arena,
-                                struct status_message *ret)
+enum status codec_unpack_status(struct bytes frame, struct arena *arena, struct status_message *ret)
 {
     const Duet__V1__Status *p =
         unpack_frame(frame, MESSAGE_STATUS, &duet__v1__status__descriptor, arena);

@@ -22,10 +22,10 @@
 #include "proto/base/ensure.h"
 #include "proto/partition.h"
 
-#define NONE UINT32_MAX
-#define SHARE_BITS 20 /* shares are fixed-point numbers with so many bits below the point */
-#define LOG_BITS 32   /* and so are logarithms */
-#define COST_SHIFT 25 /* of a logarithm, before it is divided by the weight */
+#define NONE          UINT32_MAX
+#define SHARE_BITS    20 /* shares are fixed-point numbers with so many bits below the point */
+#define LOG_BITS      32 /* and so are logarithms */
+#define COST_SHIFT    25 /* of a logarithm, before it is divided by the weight */
 #define SEARCH_BUDGET ((uint64_t)1 << 28) /* steps, see find_move() */
 
 enum level { HOST, RACK, LEVELS_COUNT };
@@ -65,7 +65,7 @@ struct placement {
     struct seat *seats;
 
     uint32_t domains_count[LEVELS_COUNT];
-    uint32_t *sizes[LEVELS_COUNT]; /* of each domain: how many copies of a partition it could hold */
+    uint32_t *sizes[LEVELS_COUNT]; /* of each domain: the copies of one partition it has room for */
     uint32_t *rack_of_host;
     struct rule rules[LEVELS_COUNT];
 
@@ -536,10 +536,10 @@ static void lead(struct placement *pl, uint32_t partition, uint32_t s)
 struct search {
     uint32_t queue[NODES_MAX];
     uint32_t queue_count;
-    uint32_t from[NODES_MAX]; /* the seat that would hand on to this one; NONE: not seen yet */
-    uint32_t via[NODES_MAX];  /* the partition that it would hand on */
+    uint32_t from[NODES_MAX];  /* the seat that would hand on to this one; NONE: not seen yet */
+    uint32_t via[NODES_MAX];   /* the partition that it would hand on */
     uint32_t first[NODES_MAX]; /* the first partition that a seat leads; NONE: none */
-    uint32_t *next;           /* of each partition: the next one with the same leader */
+    uint32_t *next;            /* of each partition: the next one with the same leader */
 };
 
 static void search_start(const struct placement *pl, struct search *search, uint32_t start)
@@ -698,8 +698,7 @@ static void placement_fini(struct placement *pl)
 }
 
 enum status placement_compute(const struct placement_node *nodes, uint32_t nodes_count,
-                              uint32_t partition_count, uint32_t copies,
-                              struct placement_row *rows)
+                              uint32_t partition_count, uint32_t copies, struct placement_row *rows)
 {
     ENSURE(nodes_count <= NODES_MAX);
     ENSURE(partition_count >= 1 && partition_count <= PARTITIONS_MAX);

@@ -7,7 +7,7 @@
 
 #include "proto/base/ensure.h"
 
-#define ALIGNMENT ((size_t)16)
+#define ALIGNMENT      ((size_t)16)
 #define BLOCK_SIZE_MIN ((size_t)4096)
 #define BLOCK_SIZE_MAX ((size_t)1 << 20)
 

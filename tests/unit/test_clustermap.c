@@ -413,8 +413,9 @@ static void test_clustermap__register_names_out_of_bounds_are_refused(void **sta
 {
     struct fixture *f = *state;
     const char *names[] = {
-        "partition/64",  "partition/-1", "partition/",   "partition/ 1",          "partition/01",
-        "partition/1x",  "node/1024",    "node/",        "node/99999999999999999999",
+        "partition/64",    "partition/-1", "partition/",
+        "partition/ 1",    "partition/01", "partition/1x",
+        "node/1024",       "node/",        "node/99999999999999999999",
         "node/4294967297",
     };
     struct clustermap *map = clustermap_new();
@@ -437,8 +438,7 @@ static void test_clustermap__register_names_out_of_bounds_are_refused(void **sta
 static void test_clustermap__partitions_of_unknown_or_doubled_nodes_are_refused(void **state)
 {
     struct fixture *f = *state;
-    const struct partition_value unknown = {
-        .primary = 3, .isr_count = 1, .isr = (uint32_t[]){3}};
+    const struct partition_value unknown = {.primary = 3, .isr_count = 1, .isr = (uint32_t[]){3}};
     assert_partition_refused(f, &unknown);
     const struct partition_value unknown_assigned = {.primary = 0,
                                                      .isr_count = 1,

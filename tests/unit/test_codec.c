@@ -13,15 +13,33 @@
 #include "proto/limits.h"
 
 #define OUT_SIZE_MAX (32u << 20)
-#define FLIPS_COUNT 3000
+#define FLIPS_COUNT  3000
 
 /* ---- Samples: one of each message, with every field set ------------------------------------- */
 
-#define U32(...) (uint32_t[]){__VA_ARGS__}
-#define U64(...) (uint64_t[]){__VA_ARGS__}
-#define BYTES(...) (struct bytes[]){__VA_ARGS__}
-#define TEXT(literal) {sizeof literal - 1, (const uint8_t *)(literal)}
-#define NO_BYTES {0, NULL}
+#define U32(...)                                                                                   \
+    (uint32_t[])                                                                                   \
+    {                                                                                              \
+        __VA_ARGS__                                                                                \
+    }
+#define U64(...)                                                                                   \
+    (uint64_t[])                                                                                   \
+    {                                                                                              \
+        __VA_ARGS__                                                                                \
+    }
+#define BYTES(...)                                                                                 \
+    (struct bytes[])                                                                               \
+    {                                                                                              \
+        __VA_ARGS__                                                                                \
+    }
+#define TEXT(literal)                                                                              \
+    {                                                                                              \
+        sizeof literal - 1, (const uint8_t *)(literal)                                             \
+    }
+#define NO_BYTES                                                                                   \
+    {                                                                                              \
+        0, NULL                                                                                    \
+    }
 #define ID_TEXT "0123456789abcdef"
 
 static const struct hello a_hello = {
@@ -413,8 +431,7 @@ static const struct door {
      "d701080009010000000000000011020000000000000018ac022004"},
     {"pong", false, sample_pong, again_ping,
      "d701090009010000000000000011020000000000000018ac022004"},
-    {"map_request", false, sample_map_request, again_map_request,
-     "d7010a0008d209"},
+    {"map_request", false, sample_map_request, again_map_request, "d7010a0008d209"},
     {"map", false, sample_map, again_map,
      "d7010b000a0f0a07636c757374657210011a0201020a110a0b706172746974696f6e2f3010f0a204"},
     {"status", false, sample_status, again_status,
@@ -422,8 +439,7 @@ static const struct door {
     {"heartbeat", false, sample_heartbeat, again_heartbeat,
      "d70120000802100b180c2210303132333435363738396162636465662a106665646362613938373635343332"
      "3130300d380e"},
-    {"promise", false, sample_promise, again_promise,
-     "d70121000801100b180c220300ff072a020506"},
+    {"promise", false, sample_promise, again_promise, "d70121000801100b180c220300ff072a020506"},
     {"promised", false, sample_promised, again_promised,
      "d70122000802100c180b220300ff072a020506320204003a0264004210efbefecacefaedfe00000000000000"
      "004a026500"},
@@ -433,12 +449,9 @@ static const struct door {
      "65636f6e6472057468697264"},
     {"ack", false, sample_ack, again_ack,
      "d70124000802100c180b220207082a020505320212023a100d000000000000000b0000000000000042020001"},
-    {"write", true, sample_write, again_write,
-     "0803100418022204726564002805300438114204626c7565"},
-    {"outcome_query", true, sample_outcome_query, again_outcome_query,
-     "09c10000000000000010ad02"},
-    {"scan_query", true, sample_scan_query, again_scan_query,
-     "0864108080041801"},
+    {"write", true, sample_write, again_write, "0803100418022204726564002805300438114204626c7565"},
+    {"outcome_query", true, sample_outcome_query, again_outcome_query, "09c10000000000000010ad02"},
+    {"scan_query", true, sample_scan_query, again_scan_query, "0864108080041801"},
     {"scan_page", true, sample_scan_page, again_scan_page,
      "0a056170706c650a0162120372656412001a020404220211122a093a7bd3e2360a3d2962"},
     {"cluster_value", true, sample_cluster_value, again_cluster_value,
@@ -817,8 +830,8 @@ static void test_codec__too_many_operations_are_refused(void **state)
 {
     struct fixture *f = *state;
     for (size_t count = MESSAGE_OPERATIONS_MAX; count <= MESSAGE_OPERATIONS_MAX + 1; count++) {
-        uint8_t message[3 + MESSAGE_OPERATIONS_MAX + 1] = {
-            0x3a, (uint8_t)(0x80 | (count & 0x7f)), (uint8_t)(count >> 7)};
+        uint8_t message[3 + MESSAGE_OPERATIONS_MAX + 1] = {0x3a, (uint8_t)(0x80 | (count & 0x7f)),
+                                                           (uint8_t)(count >> 7)};
         memset(message + 3, KIND_READ, count);
         assert_int_equal(request_status(f, (const char *)message, 3 + count),
                          count == MESSAGE_OPERATIONS_MAX ? STATUS_OK : STATUS_MALFORMED);
@@ -923,8 +936,7 @@ static void test_codec__all_partitions_fit_one_message(void **state)
     struct append append_back;
     buffer_clear(&f->out);
     assert_int_equal(codec_pack_append(&append, &f->out), STATUS_OK);
-    assert_int_equal(codec_unpack_append(buffer_view(&f->out), &f->arena, &append_back),
-                     STATUS_OK);
+    assert_int_equal(codec_unpack_append(buffer_view(&f->out), &f->arena, &append_back), STATUS_OK);
     assert_true(append_back.prev_hashes[PARTITIONS_MAX - 1] == 0);
 }
 
@@ -984,8 +996,7 @@ static void test_codec__the_largest_value_passes_and_a_larger_frame_does_not(voi
     assert_non_null(frame);
     memset(frame, 0, FRAME_BYTES_MAX + 1);
     memcpy(frame, "\xd7\x01\x04\x00", 4);
-    assert_int_equal(codec_unpack_answer(buffer_view(&f->out), &f->arena, &back),
-                     STATUS_MALFORMED);
+    assert_int_equal(codec_unpack_answer(buffer_view(&f->out), &f->arena, &back), STATUS_MALFORMED);
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown(test_codec__##name, setup, teardown)

@@ -52,13 +52,13 @@ static void test_partition__the_hash_tag_is_what_stands_in_the_first_braces(void
         {"{tag}", "tag"},
         {"{tag}:a", "tag"},
         {"a:{tag}:b", "tag"},
-        {"a{}b", "a{}b"},            /* nothing between: the whole key */
-        {"a{}{tag}", "a{}{tag}"},    /* only the first braces count */
-        {"a{tag", "a{tag"},          /* never closed */
-        {"a}tag{", "a}tag{"},        /* closed before it opens */
-        {"}{tag}", "tag"},           /* an earlier } is nothing */
+        {"a{}b", "a{}b"},         /* nothing between: the whole key */
+        {"a{}{tag}", "a{}{tag}"}, /* only the first braces count */
+        {"a{tag", "a{tag"},       /* never closed */
+        {"a}tag{", "a}tag{"},     /* closed before it opens */
+        {"}{tag}", "tag"},        /* an earlier } is nothing */
         {"{a}{b}", "a"},
-        {"{{a}}", "{a"},             /* from the first { to the first } after it */
+        {"{{a}}", "{a"}, /* from the first { to the first } after it */
         {"{", "{"},
         {"}", "}"},
         {"{}", "{}"},
@@ -69,7 +69,7 @@ static void test_partition__the_hash_tag_is_what_stands_in_the_first_braces(void
         assert_int_equal(tag.size, strlen(rules[i].tag));
         assert_memory_equal(tag.data, rules[i].tag, tag.size);
         assert_true(partition_digest(bytes_text(rules[i].key)) ==
-                    partition_digest(bytes_text(rules[i].tag)) ||
+                        partition_digest(bytes_text(rules[i].tag)) ||
                     strchr(rules[i].tag, '{') != NULL);
     }
     assert_int_equal(partition_hash_tag(BYTES_EMPTY).size, 0);

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+/* clang-format off */
 /* Wire numbers are the protocol. This table repeats them, so that a change in one place is seen. */
 static const struct {
     uint32_t wire;
@@ -30,6 +31,7 @@ static const struct {
     {24, "NOMEMORY", 'y', 'n', 5, 503},    {25, "NOCONNECTION", 'y', 'n', 3, 503},
     {26, "USAGE", 'n', 'n', 2, 400},       {27, "WRONGCLUSTER", 'n', 'n', 5, 409},
 };
+/* clang-format on */
 
 static void test_status__the_table_is_the_contract(void **state)
 {
@@ -53,7 +55,7 @@ static void test_status__a_number_of_a_later_version_is_unsupported(void **state
     assert_int_equal(status_from_wire(STATUS_COUNT), STATUS_UNSUPPORTED);
     assert_int_equal(status_from_wire(UINT32_MAX), STATUS_UNSUPPORTED);
     assert_string_equal(status_text((enum status)12345), "unknown status");
-    assert_int_equal(status_exit_code((enum status)-1), 5);
+    assert_int_equal(status_exit_code((enum status) - 1), 5);
 }
 
 static void test_status__error_set_returns_what_it_says(void **state)
