@@ -174,6 +174,7 @@ static void test_option__numbers_outside_their_range_are_refused_with_range_and_
         assert_int_equal(err.status, STATUS_USAGE);
         assert_says("takes a number from 1 to 65536 MiB");
     }
+    assert_int_equal(FLAGS("--seed=18446744073709551616"), STATUS_USAGE);
     assert_int_equal(FLAGS("--log-bytes=65536"), STATUS_OK);
     assert_int_equal(FLAGS("--log-bytes=1"), STATUS_OK);
     assert_int_equal(o.log_bytes, 1);
