@@ -67,11 +67,12 @@ static struct job *list_pop(struct job_list *list)
     return job;
 }
 
+/* EAGAIN: the counter is full, so the reader has been told often enough. */
 static void signal_event(int event_fd)
 {
     uint64_t one = 1;
-    while (write(event_fd, &one, sizeof one) < 0)
-        ENSURE(errno == EINTR || errno == EAGAIN);
+    while (write(event_fd, &one, sizeof one) < 0 && errno != EAGAIN)
+        ENSURE(errno == EINTR);
 }
 
 /* --- the workers --- */

@@ -1,0 +1,265 @@
+#include "storage/mutate.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+static char scratch[MUTATE_SCRATCH_SIZE];
+
+static const struct item absent = {.present = false};
+
+static struct item item_text(const char *text)
+{
+    return (struct item){
+        .present = true, .version = {4, 17}, .expiry_ms = 99, .value = bytes_text(text)};
+}
+
+static struct mutate_outcome judge(struct write w, struct item current)
+{
+    struct mutate_outcome o;
+    memset(scratch, 'x', sizeof scratch);
+    mutate(&w, &current, scratch, &o);
+    return o;
+}
+
+static void assert_put(const struct mutate_outcome *o, const char *value, uint64_t expiry_ms)
+{
+    assert_int_equal(o->status, STATUS_OK);
+    assert_true(o->has_effect);
+    assert_int_equal(o->effect.kind, EFFECT_PUT);
+    assert_true(bytes_equal(o->effect.value, bytes_text(value)));
+    assert_int_equal(o->effect.expiry_ms, expiry_ms);
+}
+
+static void assert_result(const struct mutate_outcome *o, const char *value)
+{
+    assert_int_equal(o->has_result, value != NULL);
+    if (value != NULL)
+        assert_true(bytes_equal(o->result, bytes_text(value)));
+    else
+        assert_int_equal(o->result.size, 0);
+}
+
+static void test_mutate__a_put_clears_the_expiry_and_another_keeps_it(void **state)
+{
+    (void)state;
+    struct write put = {.mutation = MUTATION_PUT, .value = bytes_text("red")};
+    struct write keep = {.mutation = MUTATION_PUT_KEEP_EXPIRY, .value = bytes_text("red")};
+    struct mutate_outcome o = judge(put, item_text("green"));
+    assert_put(&o, "red", 0);
+    assert_result(&o, NULL);
+    o = judge(put, absent);
+    assert_put(&o, "red", 0);
+    o = judge(keep, item_text("green"));
+    assert_put(&o, "red", 99);
+    o = judge(keep, (struct item){.present = false, .expiry_ms = 99});
+    assert_put(&o, "red", 0);
+}
+
+static void test_mutate__a_delete_of_nothing_has_no_effect(void **state)
+{
+    (void)state;
+    struct write w = {.mutation = MUTATION_DELETE, .want = WANT_OLD};
+    struct mutate_outcome o = judge(w, item_text("green"));
+    assert_int_equal(o.status, STATUS_OK);
+    assert_true(o.has_effect);
+    assert_int_equal(o.effect.kind, EFFECT_DELETE);
+    assert_int_equal(o.effect.value.size, 0);
+    assert_result(&o, "green");
+    o = judge(w, absent);
+    assert_int_equal(o.status, STATUS_NOTFOUND);
+    assert_false(o.has_effect);
+    assert_result(&o, NULL);
+}
+
+static void test_mutate__want_chooses_between_old_and_new(void **state)
+{
+    (void)state;
+    struct write w = {.mutation = MUTATION_PUT, .value = bytes_text("red")};
+    w.want = WANT_OLD;
+    struct mutate_outcome o = judge(w, item_text("green"));
+    assert_result(&o, "green");
+    o = judge(w, absent);
+    assert_result(&o, NULL);
+    w.want = WANT_NEW;
+    o = judge(w, item_text("green"));
+    assert_result(&o, "red");
+    w.mutation = MUTATION_DELETE;
+    o = judge(w, item_text("green"));
+    assert_result(&o, NULL);
+    w.mutation = MUTATION_NONE;
+    o = judge(w, item_text("green"));
+    assert_int_equal(o.status, STATUS_OK);
+    assert_false(o.has_effect);
+    assert_result(&o, "green");
+}
+
+static enum status status_of(enum precondition p, struct version expected, const char *value,
+                             struct item current)
+{
+    struct write w = {.precondition = p,
+                      .mutation = MUTATION_PUT,
+                      .value = bytes_text("new"),
+                      .expected = expected,
+                      .expected_value = bytes_text(value)};
+    struct mutate_outcome o = judge(w, current);
+    assert_int_equal(o.has_effect, o.status == STATUS_OK);
+    return o.status;
+}
+
+static void test_mutate__preconditions_hold_or_not(void **state)
+{
+    (void)state;
+    const struct version none = {0, 0}, right = {4, 17}, later = {4, 18}, other = {5, 17};
+    struct item here = item_text("green");
+    assert_int_equal(status_of(PRECONDITION_NONE, none, "", here), STATUS_OK);
+    assert_int_equal(status_of(PRECONDITION_NONE, none, "", absent), STATUS_OK);
+    assert_int_equal(status_of(PRECONDITION_ABSENT, none, "", here), STATUS_CONDITION);
+    assert_int_equal(status_of(PRECONDITION_ABSENT, none, "", absent), STATUS_OK);
+    assert_int_equal(status_of(PRECONDITION_PRESENT, none, "", here), STATUS_OK);
+    assert_int_equal(status_of(PRECONDITION_PRESENT, none, "", absent), STATUS_CONDITION);
+    assert_int_equal(status_of(PRECONDITION_VERSION, right, "", here), STATUS_OK);
+    assert_int_equal(status_of(PRECONDITION_VERSION, later, "", here), STATUS_CONDITION);
+    assert_int_equal(status_of(PRECONDITION_VERSION, other, "", here), STATUS_CONDITION);
+    assert_int_equal(status_of(PRECONDITION_VERSION, none, "", here), STATUS_CONDITION);
+    assert_int_equal(status_of(PRECONDITION_VERSION, right, "", absent), STATUS_CONDITION);
+    assert_int_equal(status_of(PRECONDITION_VALUE, none, "green", here), STATUS_OK);
+    assert_int_equal(status_of(PRECONDITION_VALUE, none, "greener", here), STATUS_CONDITION);
+    assert_int_equal(status_of(PRECONDITION_VALUE, none, "", here), STATUS_CONDITION);
+    assert_int_equal(status_of(PRECONDITION_VALUE, none, "", absent), STATUS_CONDITION);
+    assert_int_equal(status_of(PRECONDITION_VALUE, none, "", item_text("")), STATUS_OK);
+}
+
+/* The overlay remembers the version at which a key was deleted; {0,0} means absent all the same. */
+static void test_mutate__the_version_of_a_deleted_key_is_zero(void **state)
+{
+    (void)state;
+    struct item deleted = {.present = false, .version = {4, 17}};
+    const struct version none = {0, 0}, of_delete = {4, 17};
+    assert_int_equal(status_of(PRECONDITION_VERSION, none, "", deleted), STATUS_OK);
+    assert_int_equal(status_of(PRECONDITION_VERSION, of_delete, "", deleted), STATUS_CONDITION);
+}
+
+static void test_mutate__a_failed_condition_gives_what_it_found_if_wanted(void **state)
+{
+    (void)state;
+    struct write w = {
+        .precondition = PRECONDITION_ABSENT, .mutation = MUTATION_PUT, .value = bytes_text("red")};
+    struct mutate_outcome o = judge(w, item_text("green"));
+    assert_result(&o, NULL);
+    w.want = WANT_OLD;
+    o = judge(w, item_text("green"));
+    assert_result(&o, "green");
+    w.want = WANT_NEW;
+    o = judge(w, item_text("green"));
+    assert_int_equal(o.status, STATUS_CONDITION);
+    assert_result(&o, "green");
+    w.precondition = PRECONDITION_PRESENT;
+    o = judge(w, absent);
+    assert_int_equal(o.status, STATUS_CONDITION);
+    assert_result(&o, NULL);
+}
+
+static struct mutate_outcome increment(const char *text, int64_t delta)
+{
+    struct write w = {.mutation = MUTATION_INCREMENT, .want = WANT_NEW, .delta = delta};
+    return judge(w, text == NULL ? absent : item_text(text));
+}
+
+static void assert_increment(const char *text, int64_t delta, const char *expected)
+{
+    struct mutate_outcome o = increment(text, delta);
+    assert_put(&o, expected, text == NULL ? 0 : 99);
+    assert_result(&o, expected);
+}
+
+static void test_mutate__increments_add_within_64_bits(void **state)
+{
+    (void)state;
+    assert_increment(NULL, 5, "5");
+    assert_increment(NULL, 0, "0");
+    assert_increment("0", -1, "-1");
+    assert_increment("41", 1, "42");
+    assert_increment("-7", 7, "0");
+    assert_increment("9223372036854775806", 1, "9223372036854775807");
+    assert_increment("-9223372036854775807", -1, "-9223372036854775808");
+    assert_increment("-9223372036854775808", INT64_MAX, "-1");
+    assert_increment("9223372036854775807", INT64_MIN, "-1");
+    assert_increment(NULL, INT64_MIN, "-9223372036854775808");
+}
+
+static void test_mutate__an_increment_beyond_64_bits_overflows(void **state)
+{
+    (void)state;
+    assert_int_equal(increment("9223372036854775807", 1).status, STATUS_OVERFLOW);
+    assert_int_equal(increment("-9223372036854775808", -1).status, STATUS_OVERFLOW);
+    assert_int_equal(increment("-1", INT64_MIN).status, STATUS_OVERFLOW);
+    assert_false(increment("9223372036854775807", 1).has_effect);
+    assert_false(increment("9223372036854775807", 1).has_result);
+}
+
+static void test_mutate__only_plain_decimal_text_is_a_number(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        "",
+        "-",
+        "+1",
+        "01",
+        "-0",
+        "-01",
+        " 1",
+        "1 ",
+        "1a",
+        "0x10",
+        "1.0",
+        "1e3",
+        "--1",
+        "9223372036854775808",
+        "-9223372036854775809",
+        "99999999999999999999",
+        "18446744073709551616",
+        "1\n",
+        "00",
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        struct mutate_outcome o = increment(texts[i], 1);
+        if (o.status != STATUS_NOTNUMBER)
+            fail_msg("'%s' is taken for a number", texts[i]);
+        assert_false(o.has_effect);
+        assert_false(o.has_result);
+    }
+}
+
+static void test_mutate__numbers_of_a_newer_client_are_refused(void **state)
+{
+    (void)state;
+    struct item here = item_text("1");
+    struct mutate_outcome o = judge((struct write){.mutation = (enum mutation)5}, here);
+    assert_int_equal(o.status, STATUS_UNSUPPORTED);
+    o = judge((struct write){.precondition = (enum precondition)5}, here);
+    assert_int_equal(o.status, STATUS_UNSUPPORTED);
+    o = judge((struct write){.want = (enum want)3}, here);
+    assert_int_equal(o.status, STATUS_UNSUPPORTED);
+    assert_false(o.has_effect);
+    assert_false(o.has_result);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_mutate__a_put_clears_the_expiry_and_another_keeps_it),
+        cmocka_unit_test(test_mutate__a_delete_of_nothing_has_no_effect),
+        cmocka_unit_test(test_mutate__want_chooses_between_old_and_new),
+        cmocka_unit_test(test_mutate__preconditions_hold_or_not),
+        cmocka_unit_test(test_mutate__the_version_of_a_deleted_key_is_zero),
+        cmocka_unit_test(test_mutate__a_failed_condition_gives_what_it_found_if_wanted),
+        cmocka_unit_test(test_mutate__increments_add_within_64_bits),
+        cmocka_unit_test(test_mutate__an_increment_beyond_64_bits_overflows),
+        cmocka_unit_test(test_mutate__only_plain_decimal_text_is_a_number),
+        cmocka_unit_test(test_mutate__numbers_of_a_newer_client_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
