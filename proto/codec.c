@@ -648,7 +648,7 @@ enum status codec_unpack_scan_query(struct bytes part, struct scan_query *ret)
 
 enum status codec_pack_scan_page(const struct scan_page *m, struct buffer *out)
 {
-    ENSURE(m->count <= MESSAGE_OPERATIONS_MAX);
+    ENSURE(m->count <= SCAN_PAGE_KEYS_MAX);
     Duet__V1__ScanPage p = DUET__V1__SCAN_PAGE__INIT;
     p.n_keys = m->count;
     p.keys = binaries(m->keys);
@@ -664,10 +664,15 @@ enum status codec_pack_scan_page(const struct scan_page *m, struct buffer *out)
 
 enum status codec_unpack_scan_page(struct bytes part, struct arena *arena, struct scan_page *ret)
 {
+    if (part.size > FRAME_BYTES_MAX)
+        return STATUS_MALFORMED;
+    const size_t room = 4 * part.size + ALLOWANCE;
+    if (arena->cap - arena->used < room)
+        arena->cap = arena->used + room;
     const Duet__V1__ScanPage *p = unpack_part(part, &duet__v1__scan_page__descriptor, arena);
     if (p == NULL)
         return STATUS_MALFORMED;
-    struct arrays a = arrays_of(arena, p->n_keys, MESSAGE_OPERATIONS_MAX);
+    struct arrays a = arrays_of(arena, p->n_keys, SCAN_PAGE_KEYS_MAX);
     struct scan_page m = {
         .count = p->n_keys,
         .keys = take_bytes(&a, p->n_keys, p->keys),

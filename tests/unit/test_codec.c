@@ -940,27 +940,33 @@ static void test_codec__all_partitions_fit_one_message(void **state)
     assert_true(append_back.prev_hashes[PARTITIONS_MAX - 1] == 0);
 }
 
-static void test_codec__a_page_of_as_many_keys_as_allowed_fits_the_cap(void **state)
+/* Also when the caller thought of a smaller arena. */
+static void test_codec__a_page_of_as_many_keys_as_allowed_fits(void **state)
 {
     struct fixture *f = *state;
-    enum { COUNT = MESSAGE_OPERATIONS_MAX };
-    static struct bytes keys[COUNT];
-    for (size_t i = 0; i < COUNT; i++)
+    enum { COUNT = SCAN_PAGE_KEYS_MAX };
+    static struct bytes keys[COUNT], values[COUNT];
+    static uint64_t epochs[COUNT], seqs[COUNT];
+    for (size_t i = 0; i < COUNT; i++) {
         keys[i] = bytes_text("k");
-    struct buffer part;
-    buffer_init(&part, 1 << 20);
-    assert_int_equal(codec_pack_scan_page(&(struct scan_page){.count = COUNT, .keys = keys}, &part),
-                     STATUS_OK);
-    struct bytes value = buffer_view(&part);
-    const struct answer m = {.count = 1, .ids = U64(1), .values = &value};
-    struct answer back;
+        values[i] = bytes_text("v");
+        epochs[i] = 1;
+        seqs[i] = i;
+    }
+    const struct scan_page m = {
+        .count = COUNT, .keys = keys, .values = values, .epochs = epochs, .seqs = seqs};
+    assert_int_equal(codec_pack_scan_page(&m, &f->out), STATUS_OK);
+    arena_reset(&f->arena, 0);
     struct scan_page page;
-    assert_int_equal(codec_pack_answer(MESSAGE_ANSWER, &m, &f->out), STATUS_OK);
-    assert_int_equal(codec_unpack_answer(buffer_view(&f->out), &f->arena, &back), STATUS_OK);
-    assert_int_equal(codec_unpack_scan_page(back.values[0], &f->arena, &page), STATUS_OK);
+    assert_int_equal(codec_unpack_scan_page(buffer_view(&f->out), &f->arena, &page), STATUS_OK);
     assert_int_equal(page.count, COUNT);
-    assert_true(bytes_equal(page.keys[COUNT - 1], bytes_text("k")));
-    buffer_fini(&part);
+    assert_true(bytes_equal(page.values[COUNT - 1], bytes_text("v")));
+    assert_true(page.seqs[COUNT - 1] == COUNT - 1);
+
+    /* One more is refused. */
+    assert_int_equal(buffer_append(&f->out, bytes_of("\x0a\x01k", 3)), STATUS_OK);
+    assert_int_equal(codec_unpack_scan_page(buffer_view(&f->out), &f->arena, &page),
+                     STATUS_MALFORMED);
 }
 
 /* A frame of two-byte elements is what makes a reader of protobuf take the most memory. */
@@ -1028,7 +1034,7 @@ int main(void)
         CASE(entry_counts_must_add_up),
         CASE(the_largest_batch_of_tiny_operations_fits_the_cap),
         CASE(all_partitions_fit_one_message),
-        CASE(a_page_of_as_many_keys_as_allowed_fits_the_cap),
+        CASE(a_page_of_as_many_keys_as_allowed_fits),
         CASE(a_frame_cannot_take_more_memory_than_its_cap),
         CASE(the_largest_value_passes_and_a_larger_frame_does_not),
     };
