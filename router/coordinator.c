@@ -122,8 +122,10 @@ static bool new_peers(struct coordinator *c)
     if (c->map == NULL || c->peers == NULL)
         return false;
     /* Only the addresses; peers_add() asks for the connections when time begins. */
-    for (uint32_t i = 0; i < c->options.seeds_count; i++)
+    for (uint32_t i = 0; i < c->options.seeds_count; i++) {
         snprintf(c->peers[i].address, sizeof c->peers[i].address, "%s", c->options.seeds[i]);
+        c->options.seeds[i] = NULL; /* the caller's */
+    }
     return true;
 }
 
@@ -135,6 +137,7 @@ struct coordinator *coordinator_new(const struct coordinator_options *options)
         return NULL;
     c->options = *options;
     snprintf(c->name, sizeof c->name, "%s", options->name != NULL ? options->name : "");
+    c->options.name = c->name;
     c->health_limits = (struct health_limits){.silence_ms = options->silence_ms,
                                               .ping_ms = options->ping_ms,
                                               .idle_ping_ms = options->idle_ping_ms};
