@@ -307,7 +307,9 @@ static void send(struct network *n, uint32_t session, enum direction direction, 
         return;
     }
     schedule(n, parcel_new(n, session, direction, frame));
-    if (w->datagrams && random_chance(&n->random, w->double_per_mille)) {
+    /* A doubled request would be one more attempt that its sender does not know of. */
+    bool may_double = s->class == NETWORK_NODE || direction == ANSWERING;
+    if (w->datagrams && may_double && random_chance(&n->random, w->double_per_mille)) {
         n->counters.doubled++;
         schedule(n, parcel_new(n, session, direction, frame));
     }

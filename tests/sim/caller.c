@@ -1,0 +1,434 @@
+#include "tests/sim/caller.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "client/session.h"
+#include "proto/base/ensure.h"
+#include "tests/sim/world.h"
+
+#define OUTCOME_TIMEOUT_MS 3000
+
+/* What a completion belongs to: an item of the history, or a question about one. */
+struct ticket {
+    size_t item;
+    bool outcome;
+};
+
+struct caller {
+    struct world *world;
+    struct random random;
+    uint32_t index;
+    int64_t rate_ppm, offset_ms;
+    struct session *session;
+    struct session_effects effects;
+    uint32_t sockets[WORLD_ROUTERS_MAX];
+    uint64_t timer_us;
+    bool acting; /* effects are being carried out */
+
+    uint32_t wanted;  /* operations still to be made up */
+    uint32_t under_way; /* of them, asked and not heard of */
+    bool thinking;    /* the next one is due at some time */
+    struct ticket tickets[CLIENT_WINDOW_MAX + 1]; /* user pointers point here */
+    bool ticket_used[CLIENT_WINDOW_MAX + 1];
+    size_t doubts[CLIENT_WINDOW_MAX]; /* items whose outcome is to be asked for */
+    size_t doubts_count;
+};
+
+static uint64_t now_ms(const struct caller *c)
+{
+    int64_t now_us = (int64_t)c->world->queue.now_us;
+    return (uint64_t)((now_us + now_us / 1000000 * c->rate_ppm) / 1000 + c->offset_ms);
+}
+
+struct caller *caller_new(struct world *w, uint32_t index)
+{
+    struct caller *c = calloc(1, sizeof *c);
+    ENSURE(c != NULL);
+    c->world = w;
+    c->index = index;
+    random_init(&c->random, w->seed * 3000017 + index);
+    c->rate_ppm = (int64_t)random_range(&c->random, 0, 20000) - 10000;
+    c->offset_ms = (int64_t)random_range(&c->random, 1000, 100000);
+    struct session_options options = {.client_id = random_next(&c->random) | 1,
+                                      .seed = random_next(&c->random),
+                                      .window = w->knobs.window,
+                                      .routers_count = w->knobs.routers};
+    c->session = session_new(&options);
+    ENSURE(c->session != NULL);
+    ENSURE(session_effects_init(&c->effects) == STATUS_OK);
+    return c;
+}
+
+void caller_destroy(struct caller **c_p)
+{
+    struct caller *c = *c_p;
+    if (c == NULL)
+        return;
+    session_destroy(&c->session);
+    session_effects_fini(&c->effects);
+    free(c);
+    *c_p = NULL;
+}
+
+uint32_t caller_pending(const struct caller *c)
+{
+    return session_pending(c->session);
+}
+
+bool caller_finished(const struct caller *c)
+{
+    return c->wanted == 0;
+}
+
+/* ---------------------------------------------------------------- the session's hands */
+
+static void think(struct caller *c);
+static void ask_outcome(struct caller *c, size_t item);
+
+static void completed(struct caller *c, const struct session_completion *done)
+{
+    struct ticket *t = done->user;
+    struct ticket ticket = *t;
+    struct history_heard heard = {.status = done->status, .flags = done->flags,
+                                  .version = done->version, .value = done->value};
+    c->ticket_used[t - c->tickets] = false;
+    uint8_t words[32];
+    bytes_put_le64(words, c->index);
+    bytes_put_le64(words + 8, done->seq);
+    bytes_put_le64(words + 16, (uint64_t)done->status << 32 | done->flags);
+    bytes_put_le64(words + 24, done->version.seq);
+    world_note(c->world, 2, bytes_of(words, sizeof words));
+    world_say(c->world, "c%u  %" PRIu64 "%s: %s%s (%" PRIu64 ",%" PRIu64 ") %.*s", c->index,
+              done->seq, ticket.outcome ? " (outcome)" : "", status_name(done->status),
+              done->flags & ANSWER_IN_DOUBT ? " in doubt" : "", done->version.epoch,
+              done->version.seq, done->flags & ANSWER_VALUE ? (int)(done->value.size % 40) : 0,
+              (const char *)done->value.data);
+    if (ticket.outcome) {
+        history_settle(c->world, ticket.item, &heard);
+        return;
+    }
+    history_hear(c->world, ticket.item, &heard);
+    if (c->under_way > 0)
+        c->under_way--;
+    if (c->world->history.items[ticket.item].op.outcome == CHECKER_IN_DOUBT &&
+        random_chance(&c->random, c->world->knobs.outcome_per_mille) &&
+        c->doubts_count < CLIENT_WINDOW_MAX)
+        c->doubts[c->doubts_count++] = ticket.item;
+    think(c);
+}
+
+static void reset(struct caller *c, uint32_t router)
+{
+    network_hang_up(c->world->network, c->sockets[router]);
+    c->sockets[router] = network_dial(c->world->network, ENDPOINT_CLIENT(c->index),
+                                      ENDPOINT_ROUTER(router), NETWORK_CLIENT);
+}
+
+/* A refused frame is reported after the others are carried out. */
+static uint32_t carry_out(struct caller *c)
+{
+    uint32_t refused = 0;
+    for (size_t i = 0; i < c->effects.count; i++) {
+        struct session_effect *e = &c->effects.items[i];
+        switch (e->kind) {
+        case SESSION_SEND:
+            if (network_ask(c->world->network, c->sockets[e->router], buffer_view(&e->frame)) !=
+                STATUS_OK)
+                refused |= 1u << e->router;
+            break;
+        case SESSION_RESET:
+            refused &= ~(1u << e->router);
+            reset(c, e->router);
+            break;
+        case SESSION_COMPLETED:
+            completed(c, &e->completion);
+            break;
+        }
+    }
+    session_effects_clear(&c->effects);
+    return refused;
+}
+
+static void on_timer(void *arg, uint64_t at_us, uint64_t unused);
+
+static void set_timer(struct caller *c)
+{
+    uint64_t due = session_deadline(c->session), now = now_ms(c);
+    if (due == UINT64_MAX)
+        return;
+    uint64_t delay_us = due <= now ? 100 : (due - now) * 1000;
+    uint64_t at_us = c->world->queue.now_us + delay_us;
+    if (c->timer_us != 0 && c->timer_us <= at_us)
+        return;
+    c->timer_us = at_us;
+    queue_add(&c->world->queue, delay_us, on_timer, c, at_us, 0);
+}
+
+/* After every event: what the session wants done, the end of its turn, its next deadline. */
+static void act(struct caller *c)
+{
+    if (c->acting)
+        return;
+    c->acting = true;
+    for (bool again = true; again;) {
+        uint32_t refused = carry_out(c);
+        while (c->doubts_count > 0)
+            ask_outcome(c, c->doubts[--c->doubts_count]);
+        session_flush(c->session, now_ms(c), &c->effects);
+        refused |= carry_out(c);
+        again = refused != 0;
+        for (uint32_t r = 0; r < c->world->knobs.routers; r++)
+            if (refused >> r & 1)
+                session_router_connected(c->session, now_ms(c), r, false, &c->effects);
+    }
+    c->acting = false;
+    set_timer(c);
+}
+
+static void on_timer(void *arg, uint64_t at_us, uint64_t unused)
+{
+    struct caller *c = arg;
+    (void)unused;
+    if (c->timer_us != at_us)
+        return;
+    c->timer_us = 0;
+    session_tick(c->session, now_ms(c), &c->effects);
+    act(c);
+}
+
+static uint32_t router_of(const struct caller *c, uint32_t socket)
+{
+    for (uint32_t r = 0; r < c->world->knobs.routers; r++)
+        if (c->sockets[r] == socket)
+            return r;
+    return UINT32_MAX;
+}
+
+void caller_answered(struct caller *c, uint32_t socket, struct bytes frame)
+{
+    uint32_t router = router_of(c, socket);
+    if (router == UINT32_MAX)
+        return;
+    session_message(c->session, now_ms(c), router, frame, &c->effects);
+    act(c);
+}
+
+void caller_connected(struct caller *c, uint32_t socket, bool connected)
+{
+    uint32_t router = router_of(c, socket);
+    if (router == UINT32_MAX)
+        return;
+    session_router_connected(c->session, now_ms(c), router, connected, &c->effects);
+    act(c);
+}
+
+/* ---------------------------------------------------------------- asking */
+
+static struct ticket *ticket_new(struct caller *c, size_t item, bool outcome)
+{
+    for (size_t i = 0; i <= CLIENT_WINDOW_MAX; i++) {
+        if (c->ticket_used[i])
+            continue;
+        c->ticket_used[i] = true;
+        c->tickets[i] = (struct ticket){.item = item, .outcome = outcome};
+        return &c->tickets[i];
+    }
+    return NULL;
+}
+
+/* The write as it travels; values' memory is *value and *expected. */
+static struct write write_of(const struct caller *c, const struct checker_operation *op,
+                             struct buffer *value, struct buffer *expected)
+{
+    uint32_t size_max = c->world->knobs.value_size_max;
+    buffer_init(value, 1u << 20);
+    buffer_init(expected, 1u << 20);
+    if (op->value.present)
+        ENSURE(history_value(op->value, size_max, value) == STATUS_OK);
+    if (op->expected_value.present)
+        ENSURE(history_value(op->expected_value, size_max, expected) == STATUS_OK);
+    return (struct write){.precondition = op->precondition, .mutation = op->mutation,
+                          .want = op->want, .value = buffer_view(value), .delta = op->delta,
+                          .expected = op->expected, .expected_value = buffer_view(expected)};
+}
+
+bool caller_ask(struct caller *c, uint32_t key, const struct checker_operation *op,
+                uint64_t timeout_ms, size_t *ret_item)
+{
+    char name[32];
+    struct buffer value, expected;
+    uint64_t seq;
+    if (session_room(c->session) == 0)
+        return false;
+    struct ticket *ticket = ticket_new(c, 0, false);
+    if (ticket == NULL)
+        return false;
+    history_key(key, name);
+    struct session_operation asked = {.kind = op->read ? KIND_READ : KIND_WRITE,
+                                      .key = bytes_text(name),
+                                      .deadline_ms = now_ms(c) + timeout_ms,
+                                      .user = ticket};
+    struct write write = write_of(c, op, &value, &expected);
+    if (!op->read)
+        asked.write = write;
+    enum status status = session_submit(c->session, now_ms(c), &asked, &seq);
+    buffer_fini(&value);
+    buffer_fini(&expected);
+    if (status != STATUS_OK) {
+        c->ticket_used[ticket - c->tickets] = false;
+        ENSURE(status == STATUS_BUSY);
+        return false;
+    }
+    ticket->item = history_ask(&c->world->history, key, c->index, op);
+    struct history_item *item = &c->world->history.items[ticket->item];
+    item->client_id = session_client_id(c->session);
+    item->seq = seq;
+    /* In the order of their asking, where the links keep it. */
+    item->op.session = c->world->knobs.weather[NETWORK_ROUTER].datagrams ? 0 : c->index + 1;
+    item->deadline_ms = world_now_ms(c->world) + timeout_ms + timeout_ms / 50;
+    if (ret_item != NULL)
+        *ret_item = ticket->item;
+    char line[400];
+    if (c->world->tracing) {
+        checker_describe(&item->op, line, sizeof line);
+        world_say(c->world, "c%u  %" PRIu64 " %s: %s", c->index, seq, name, line);
+    }
+    act(c);
+    return true;
+}
+
+/* What became of it? */
+static void ask_outcome(struct caller *c, size_t number)
+{
+    const struct history_item *item = &c->world->history.items[number];
+    char name[32];
+    history_key(item->key, name);
+    struct ticket *ticket = ticket_new(c, number, true);
+    if (ticket == NULL)
+        return;
+    struct session_operation asked = {.kind = KIND_OUTCOME,
+                                      .key = bytes_text(name),
+                                      .outcome = {.client_id = item->client_id, .seq = item->seq},
+                                      .deadline_ms = now_ms(c) + OUTCOME_TIMEOUT_MS,
+                                      .user = ticket};
+    if (session_submit(c->session, now_ms(c), &asked, NULL) != STATUS_OK)
+        c->ticket_used[ticket - c->tickets] = false;
+}
+
+/* ---------------------------------------------------------------- the workload */
+
+/* The newest thing that was seen of a key, to make conditions that hold now and then. */
+static const struct history_item *recent(const struct caller *c, uint32_t key)
+{
+    const struct history *h = &c->world->history;
+    for (size_t i = h->count, tries = 60; i-- > 0 && tries-- > 0;)
+        if (h->items[i].key == key && h->items[i].op.outcome == CHECKER_DONE &&
+            h->items[i].op.version.seq != 0 && h->items[i].op.status == STATUS_OK)
+            return &h->items[i];
+    return NULL;
+}
+
+static void add_condition(struct caller *c, uint32_t key, struct checker_operation *op)
+{
+    const struct history_item *seen = recent(c, key);
+    op->precondition = (enum precondition)random_range(&c->random, 1, 4);
+    if (op->precondition == PRECONDITION_VERSION) {
+        op->expected = seen == NULL ? (struct version){1, 1} : seen->op.version;
+        return;
+    }
+    op->expected_value = (struct checker_value){.present = true, .n = 1};
+    if (seen != NULL && seen->op.has_value)
+        op->expected_value = seen->op.value_seen;
+    else if (seen != NULL && seen->op.mutation == MUTATION_PUT)
+        op->expected_value = seen->op.value;
+}
+
+static struct checker_operation make_up(struct caller *c, uint32_t key)
+{
+    const struct knobs *k = &c->world->knobs;
+    struct checker_operation op = {.read = random_chance(&c->random, k->reads_per_mille)};
+    if (op.read)
+        return op;
+    op.mutation = random_chance(&c->random, 100) ? MUTATION_PUT_KEEP_EXPIRY : MUTATION_PUT;
+    if (random_chance(&c->random, k->deletes_per_mille))
+        op.mutation = MUTATION_DELETE;
+    else if (random_chance(&c->random, k->increments_per_mille))
+        op.mutation = MUTATION_INCREMENT;
+    if (random_chance(&c->random, k->conditions_per_mille))
+        add_condition(c, key, &op);
+    if (op.precondition != PRECONDITION_NONE && random_chance(&c->random, 100))
+        op.mutation = MUTATION_NONE;
+    if (op.mutation == MUTATION_PUT || op.mutation == MUTATION_PUT_KEEP_EXPIRY)
+        op.value = (struct checker_value){.present = true,
+                                          .number = k->increments_per_mille > 0 &&
+                                                    random_chance(&c->random, 800),
+                                          .n = (int64_t)c->world->history.count + 1};
+    if (op.mutation == MUTATION_INCREMENT)
+        op.delta = (int64_t)random_range(&c->random, 1, 5);
+    op.want = (enum want)random_below(&c->random, 3);
+    return op;
+}
+
+/* Keys live for a while, then others take their place: histories stay short. */
+static uint32_t pick_key(struct caller *c)
+{
+    const struct knobs *k = &c->world->knobs;
+    uint64_t generation = c->world->history.count / ((uint64_t)k->keys * k->key_operations);
+    return (uint32_t)(generation * k->keys + random_below(&c->random, k->keys));
+}
+
+static void on_thought(void *arg, uint64_t unused, uint64_t unused_too)
+{
+    struct caller *c = arg;
+    const struct knobs *k = &c->world->knobs;
+    (void)unused;
+    (void)unused_too;
+    c->thinking = false;
+    if (c->wanted == 0)
+        return;
+    uint32_t burst = (uint32_t)random_range(&c->random, 1, k->pipeline);
+    uint32_t key = pick_key(c);
+    while (burst-- > 0 && c->under_way < k->pipeline && c->wanted > 0) {
+        struct checker_operation op = make_up(c, key);
+        uint64_t timeout_ms = random_range(&c->random, k->deadline_min_ms, k->deadline_max_ms);
+        c->under_way++;
+        c->wanted--;
+        if (!caller_ask(c, key, &op, timeout_ms, NULL)) {
+            c->under_way--;
+            c->wanted++;
+            break;
+        }
+        if (!random_chance(&c->random, 700))
+            key = pick_key(c);
+    }
+    think(c);
+}
+
+static void think(struct caller *c)
+{
+    if (c->thinking || c->wanted == 0)
+        return;
+    c->thinking = true;
+    queue_add(&c->world->queue, 1 + random_spread(&c->random, 0, c->world->knobs.think_max_us),
+              on_thought, c, 0, 0);
+}
+
+void caller_start(struct caller *c)
+{
+    for (uint32_t r = 0; r < c->world->knobs.routers; r++)
+        c->sockets[r] = network_dial(c->world->network, ENDPOINT_CLIENT(c->index),
+                                     ENDPOINT_ROUTER(r), NETWORK_CLIENT);
+    set_timer(c);
+}
+
+void caller_work(struct caller *c, uint32_t operations)
+{
+    c->wanted += operations;
+    think(c);
+}
+
+void caller_stop(struct caller *c)
+{
+    c->wanted = 0;
+}

@@ -1,0 +1,36 @@
+/* Caller: a client: a session, its hands, and the workload that it makes up. */
+#ifndef TESTS_SIM_CALLER_H
+#define TESTS_SIM_CALLER_H
+
+#include "proto/base/bytes.h"
+#include "tests/sim/network.h"
+
+struct caller;
+struct checker_operation;
+struct world;
+
+struct caller *caller_new(struct world *w, uint32_t index);
+void caller_destroy(struct caller **c_p);
+
+/* Connect to the routers. */
+void caller_start(struct caller *c);
+/* Make up operations, this many. */
+void caller_work(struct caller *c, uint32_t operations);
+/* No more of its own operations. */
+void caller_stop(struct caller *c);
+
+/* Ask one operation, outside of the workload. False: its window is full. *ret_item (may be NULL) is
+ * its number in the history. */
+bool caller_ask(struct caller *c, uint32_t key, const struct checker_operation *op,
+                uint64_t timeout_ms, size_t *ret_item);
+
+/* Operations that were asked and not heard of. */
+uint32_t caller_pending(const struct caller *c);
+/* Has it asked all that it was to ask? */
+bool caller_finished(const struct caller *c);
+
+/* Handlers of the network. */
+void caller_answered(struct caller *c, uint32_t socket, struct bytes frame);
+void caller_connected(struct caller *c, uint32_t socket, bool connected);
+
+#endif

@@ -1,0 +1,284 @@
+#include "tests/sim/faults.h"
+
+#include <stdlib.h>
+
+#include "proto/base/ensure.h"
+#include "tests/lib/disk_sim.h"
+#include "tests/sim/gateway.h"
+#include "tests/sim/machine.h"
+#include "tests/sim/world.h"
+
+#define RETRY_BOOT_US 50000u
+
+typedef void trouble_fn(struct faults *f);
+
+struct trouble {
+    trouble_fn *fn;
+    uint64_t interval_ms;
+};
+
+#define TROUBLES_MAX 12
+
+struct faults {
+    struct world *world;
+    struct random random;
+    struct trouble troubles[TROUBLES_MAX];
+    uint32_t count;
+};
+
+static struct machine *any_machine(struct faults *f)
+{
+    return f->world->machines[random_below(&f->random, f->world->knobs.nodes)];
+}
+
+static uint32_t any_endpoint(struct faults *f)
+{
+    const struct knobs *k = &f->world->knobs;
+    uint64_t i = random_below(&f->random, k->nodes + k->routers);
+    return (uint32_t)(i < k->nodes ? ENDPOINT_NODE(i) : ENDPOINT_ROUTER(i - k->nodes));
+}
+
+/* ---------------------------------------------------------------- processes */
+
+static void boot_machine(void *arg, uint64_t index, uint64_t unused)
+{
+    struct faults *f = arg;
+    struct machine *m = f->world->machines[index];
+    (void)unused;
+    if (machine_alive(m) || f->world->failed)
+        return;
+    if (!machine_boot(m))
+        queue_add(&f->world->queue, RETRY_BOOT_US, boot_machine, f, index, 0);
+}
+
+static void boot_gateway(void *arg, uint64_t index, uint64_t unused)
+{
+    struct faults *f = arg;
+    (void)unused;
+    if (!gateway_alive(f->world->gateways[index]))
+        gateway_boot(f->world->gateways[index]);
+}
+
+static uint64_t down_us(struct faults *f)
+{
+    return random_spread(&f->random, 1000, (uint64_t)f->world->knobs.down_max_ms * 1000 + 1000);
+}
+
+static void crash_machine(struct faults *f, uint32_t index)
+{
+    struct machine *m = f->world->machines[index];
+    bool power = random_chance(&f->random, f->world->knobs.power_per_mille);
+    machine_end(m, power ? MACHINE_POWER : MACHINE_KILL);
+    queue_add(&f->world->queue, down_us(f), boot_machine, f, index, 0);
+}
+
+static void crash_node(struct faults *f)
+{
+    crash_machine(f, (uint32_t)random_below(&f->random, f->world->knobs.nodes));
+}
+
+static void crash_all(struct faults *f)
+{
+    world_say(f->world, "--  everything goes down");
+    for (uint32_t i = 0; i < f->world->knobs.nodes; i++)
+        crash_machine(f, i);
+}
+
+static void crash_router(struct faults *f)
+{
+    uint64_t index = random_below(&f->random, f->world->knobs.routers);
+    gateway_end(f->world->gateways[index]);
+    queue_add(&f->world->queue, down_us(f), boot_gateway, f, index, 0);
+}
+
+static void pause_something(struct faults *f)
+{
+    const struct knobs *k = &f->world->knobs;
+    uint64_t ms = random_spread(&f->random, 1, k->pause_max_ms);
+    uint64_t i = random_below(&f->random, k->nodes + k->routers);
+    world_say(f->world, "--  %s%llu stands still for %llu ms", i < k->nodes ? "n" : "r",
+              (unsigned long long)(i < k->nodes ? i : i - k->nodes), (unsigned long long)ms);
+    if (i < k->nodes)
+        machine_pause(f->world->machines[i], ms);
+    else
+        gateway_pause(f->world->gateways[i - k->nodes], ms);
+}
+
+/* A process that ended by itself (a disk error) is started again by its supervisor. */
+static void supervise(struct faults *f)
+{
+    for (uint32_t i = 0; i < f->world->knobs.nodes; i++)
+        boot_machine(f, i, 0);
+}
+
+/* ---------------------------------------------------------------- network */
+
+static void unblock(void *arg, uint64_t from, uint64_t to)
+{
+    struct faults *f = arg;
+    network_block(f->world->network, (uint32_t)from, (uint32_t)to, false);
+}
+
+static void block_path(struct faults *f, uint32_t a, uint32_t b, uint64_t us)
+{
+    world_say(f->world, "--  %u > %u cut for %llu ms", a, b, (unsigned long long)us / 1000);
+    network_block(f->world->network, a, b, true);
+    queue_add(&f->world->queue, us, unblock, f, a, b);
+}
+
+static void block_something(struct faults *f)
+{
+    uint32_t a = any_endpoint(f), b = any_endpoint(f);
+    uint64_t us = random_spread(&f->random, 1000, (uint64_t)f->world->knobs.block_max_ms * 1000);
+    if (a == b)
+        return;
+    block_path(f, a, b, us);
+    if (random_chance(&f->random, 500))
+        block_path(f, b, a, us);
+    /* Sometimes a is cut off from everybody. */
+    for (uint32_t other = 0; other < NETWORK_ENDPOINTS_MAX && random_chance(&f->random, 950);
+         other++)
+        if (other != a && other != b && random_chance(&f->random, 300))
+            block_path(f, a, other, us);
+}
+
+static void reset_something(struct faults *f)
+{
+    if (random_chance(&f->random, 700))
+        network_reset_some(f->world->network);
+    else
+        network_reset_between(f->world->network, any_endpoint(f), any_endpoint(f));
+}
+
+/* ---------------------------------------------------------------- disks and clocks */
+
+static void stall_disk(struct faults *f)
+{
+    machine_stall(any_machine(f), random_spread(&f->random, 1, 3000));
+}
+
+static void fail_disk(struct faults *f)
+{
+    struct disk_sim_faults *faults = machine_faults(any_machine(f));
+    uint32_t after = (uint32_t)random_range(&f->random, 1, 20);
+    switch (random_below(&f->random, 5)) {
+    case 0:
+        faults->write_eio = after;
+        return;
+    case 1:
+        faults->sync_eio = after;
+        return;
+    case 2:
+        faults->any_eio = after;
+        return;
+    case 3:
+        faults->write_full = after;
+        return;
+    default:
+        faults->directory_sync_eio = 1;
+        return;
+    }
+}
+
+static void free_disk(void *arg, uint64_t index, uint64_t unused)
+{
+    struct faults *f = arg;
+    (void)unused;
+    machine_limit_disk(f->world->machines[index], false);
+}
+
+static void fill_disk(struct faults *f)
+{
+    uint64_t index = random_below(&f->random, f->world->knobs.nodes);
+    world_say(f->world, "--  the disk of n%llu is nearly full", (unsigned long long)index);
+    machine_limit_disk(f->world->machines[index], true);
+    queue_add(&f->world->queue, random_spread(&f->random, 100000, 5000000), free_disk, f, index, 0);
+}
+
+static void checkpoint(struct faults *f)
+{
+    machine_checkpoint(any_machine(f));
+}
+
+/* Wall clocks are wrong, and are set right or wrong. */
+static void set_clock(struct faults *f)
+{
+    machine_set_clock(any_machine(f), (int64_t)random_range(&f->random, 0, 4000) - 2000);
+}
+
+/* ---------------------------------------------------------------- the plan */
+
+static void strike(void *arg, uint64_t index, uint64_t unused);
+
+static void plan(struct faults *f, uint64_t index)
+{
+    uint64_t interval_us = f->troubles[index].interval_ms * 1000;
+    queue_add(&f->world->queue, random_range(&f->random, 1, 2 * interval_us), strike, f, index, 0);
+}
+
+static void strike(void *arg, uint64_t index, uint64_t unused)
+{
+    struct faults *f = arg;
+    (void)unused;
+    if (f->world->calm)
+        return;
+    f->troubles[index].fn(f);
+    plan(f, index);
+}
+
+static void add(struct faults *f, trouble_fn *fn, uint64_t interval_ms)
+{
+    if (interval_ms == 0)
+        return;
+    ENSURE(f->count < TROUBLES_MAX);
+    f->troubles[f->count++] = (struct trouble){fn, interval_ms};
+}
+
+struct faults *faults_new(struct world *w)
+{
+    struct faults *f = calloc(1, sizeof *f);
+    const struct knobs *k = &w->knobs;
+    ENSURE(f != NULL);
+    f->world = w;
+    random_init(&f->random, w->seed * 5000011);
+    add(f, crash_node, k->crash_node_ms);
+    add(f, crash_all, k->crash_all_ms);
+    add(f, crash_router, k->crash_router_ms);
+    add(f, pause_something, k->pause_ms);
+    add(f, block_something, k->block_ms);
+    add(f, reset_something, k->reset_ms);
+    add(f, stall_disk, k->stall_ms);
+    add(f, fail_disk, k->disk_error_ms);
+    add(f, fill_disk, k->disk_full_ms);
+    add(f, checkpoint, k->checkpoint_ms);
+    add(f, set_clock, k->clock_ms);
+    add(f, supervise, 500);
+    return f;
+}
+
+void faults_destroy(struct faults **f_p)
+{
+    free(*f_p);
+    *f_p = NULL;
+}
+
+void faults_start(struct faults *f)
+{
+    for (uint32_t i = 0; i < f->count; i++)
+        plan(f, i);
+}
+
+void faults_calm(struct faults *f)
+{
+    struct world *w = f->world;
+    w->calm = true;
+    network_heal(w->network);
+    for (uint32_t i = 0; i < w->knobs.nodes; i++) {
+        machine_calm(w->machines[i]);
+        boot_machine(f, i, 0);
+    }
+    for (uint32_t i = 0; i < w->knobs.routers; i++) {
+        gateway_calm(w->gateways[i]);
+        boot_gateway(f, i, 0);
+    }
+}

@@ -1,0 +1,197 @@
+#include "tests/sim/history.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "proto/base/ensure.h"
+#include "tests/sim/world.h"
+
+void history_fini(struct history *h)
+{
+    free(h->items);
+    *h = (struct history){0};
+}
+
+size_t history_ask(struct history *h, uint32_t key, uint32_t client,
+                   const struct checker_operation *op)
+{
+    if (h->count == h->capacity) {
+        h->capacity = h->capacity == 0 ? 256 : 2 * h->capacity;
+        h->items = realloc(h->items, h->capacity * sizeof *h->items);
+        ENSURE(h->items != NULL);
+    }
+    h->items[h->count] = (struct history_item){.key = key, .client = client, .op = *op};
+    h->items[h->count].op.invoked = ++h->moment;
+    h->items[h->count].op.outcome = CHECKER_IN_DOUBT;
+    h->open++;
+    return h->count++;
+}
+
+/* Words. Texts are "x<number>:" and filling, so that each number has one text of its own length. */
+
+void history_key(uint32_t key, char to[static 32])
+{
+    /* Every third key shares its hash tag with others. */
+    if (key % 3 == 0)
+        snprintf(to, 32, "{tag%u}k%u", key % 4, key);
+    else
+        snprintf(to, 32, "key%u", key);
+}
+
+static size_t filling_size(int64_t n, uint32_t size_max)
+{
+    uint64_t mixed = (uint64_t)n * 0x9e3779b97f4a7c15u;
+    return size_max == 0 ? 0 : (size_t)((mixed >> 32) % size_max) >> (mixed & 7);
+}
+
+enum status history_value(struct checker_value v, uint32_t size_max, struct buffer *to)
+{
+    char text[32];
+    int size = snprintf(text, sizeof text, v.number ? "%" PRId64 : "x%" PRId64 ":", v.n);
+    enum status status = buffer_append(to, bytes_of(text, (size_t)size));
+    size_t filling = v.number ? 0 : filling_size(v.n, size_max);
+    for (size_t i = 0; i < filling && status == STATUS_OK; i++)
+        status = buffer_append(to, bytes_of(&"abcdefghijklmnopqrstuvw"[(i + (size_t)v.n) % 23], 1));
+    return status;
+}
+
+bool history_parse(struct bytes text, struct checker_value *ret)
+{
+    char copy[32] = "";
+    size_t size = text.size < sizeof copy - 1 ? text.size : sizeof copy - 1;
+    if (size > 0)
+        memcpy(copy, text.data, size);
+    bool number = copy[0] != 'x';
+    char *end;
+    *ret = (struct checker_value){.present = true, .number = number};
+    ret->n = strtoll(copy + !number, &end, 10);
+    if (number)
+        return size > 0 && *end == 0 && text.size == size;
+    if (*end != ':')
+        return false;
+    for (size_t i = 0, at = (size_t)(end + 1 - copy); at < text.size; i++, at++)
+        if (text.data[at] != (uint8_t)"abcdefghijklmnopqrstuvw"[(i + (size_t)ret->n) % 23])
+            return false;
+    return true;
+}
+
+/* Hearing. */
+
+static bool is_outcome(enum status status)
+{
+    return status == STATUS_OK || status == STATUS_NOTFOUND || status == STATUS_CONDITION ||
+           status == STATUS_NOTNUMBER || status == STATUS_OVERFLOW;
+}
+
+static void take_answer(struct world *w, size_t number, const struct history_heard *heard)
+{
+    struct history_item *item = &w->history.items[number];
+    struct checker_operation *op = &item->op;
+    op->outcome = CHECKER_DONE;
+    op->returned = ++w->history.moment;
+    op->status = heard->status;
+    op->version = heard->version;
+    op->has_value = (heard->flags & ANSWER_VALUE) != 0;
+    if (op->has_value && !history_parse(heard->value, &op->value_seen))
+        world_fail(w, "I7", "client %u heard a value that nobody wrote: %.*s", item->client,
+                   (int)(heard->value.size < 60 ? heard->value.size : 60),
+                   (const char *)heard->value.data);
+}
+
+void history_hear(struct world *w, size_t number, const struct history_heard *heard)
+{
+    struct history_item *item = &w->history.items[number];
+    if (item->ended) {
+        world_fail(w, "I8", "client %u heard twice of its operation %" PRIu64, item->client,
+                   item->seq);
+        return;
+    }
+    item->ended = true;
+    w->history.open--;
+    if (heard->flags & ANSWER_IN_DOUBT) {
+        item->op.outcome = item->op.read ? CHECKER_NOT_DONE : CHECKER_IN_DOUBT;
+        w->history.moment++;
+    } else if (is_outcome(heard->status)) {
+        take_answer(w, number, heard);
+    } else {
+        item->op.outcome = CHECKER_NOT_DONE;
+        w->history.moment++;
+    }
+}
+
+void history_settle(struct world *w, size_t number, const struct history_heard *heard)
+{
+    struct history_item *item = &w->history.items[number];
+    ENSURE(item->ended && item->op.outcome == CHECKER_IN_DOUBT);
+    if (heard->flags & ANSWER_IN_DOUBT)
+        return;
+    if (heard->status == STATUS_ABORTED) {
+        item->op.outcome = CHECKER_NOT_DONE;
+        w->history.moment++;
+    } else if (is_outcome(heard->status)) {
+        take_answer(w, number, heard);
+        /* Its place among the session's operations was given up with its first completion. */
+        item->op.session = 0;
+    }
+}
+
+/* Judging. */
+
+static int by_key(const void *a, const void *b)
+{
+    const struct history_item *const *x = a, *const *y = b;
+    if ((*x)->key != (*y)->key)
+        return (*x)->key < (*y)->key ? -1 : 1;
+    return (*x)->op.invoked < (*y)->op.invoked ? -1 : (*x)->op.invoked > (*y)->op.invoked;
+}
+
+static void show_key(const struct checker_operation *ops, size_t count, size_t stuck)
+{
+    size_t first = stuck > 25 ? stuck - 25 : 0;
+    for (size_t i = first; i < count && i < stuck + 25; i++) {
+        char line[400];
+        checker_describe(&ops[i], line, sizeof line);
+        fprintf(stderr, "%s %s\n", i == stuck ? "  ->" : "    ", line);
+    }
+}
+
+static void judge_key(struct world *w, uint32_t key, const struct checker_operation *ops,
+                      size_t count)
+{
+    struct checker_result result;
+    char name[32], line[400];
+    history_key(key, name);
+    checker_judge(ops, count, 0, &result);
+    if (result.verdict == CHECKER_GOOD)
+        return;
+    if (result.verdict == CHECKER_UNDECIDED) {
+        w->undecided++;
+        return;
+    }
+    checker_describe(&ops[result.stuck], line, sizeof line);
+    world_fail(w, "I7", "the history of key %s is not linearizable; %zu operations fit, then: %s",
+               name, result.reached, line);
+    if (!w->quiet)
+        show_key(ops, count, result.stuck);
+}
+
+void history_judge(struct world *w)
+{
+    struct history *h = &w->history;
+    const struct history_item **sorted = calloc(h->count + 1, sizeof *sorted);
+    struct checker_operation *ops = calloc(h->count + 1, sizeof *ops);
+    ENSURE(sorted != NULL && ops != NULL);
+    for (size_t i = 0; i < h->count; i++)
+        sorted[i] = &h->items[i];
+    qsort(sorted, h->count, sizeof *sorted, by_key);
+    for (size_t i = 0; i < h->count && !w->failed;) {
+        size_t count = 0;
+        uint32_t key = sorted[i]->key;
+        for (; i < h->count && sorted[i]->key == key; i++)
+            ops[count++] = sorted[i]->op;
+        judge_key(w, key, ops, count);
+    }
+    free(ops);
+    free(sorted);
+}

@@ -1,0 +1,778 @@
+#include "tests/sim/machine.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "proto/base/ensure.h"
+#include "storage/checkpoint.h"
+#include "storage/identity.h"
+#include "storage/log.h"
+#include "storage/node.h"
+#include "tests/lib/disk_sim.h"
+#include "tests/lib/table_mem.h"
+#include "tests/sim/steps.h"
+#include "tests/sim/watch.h"
+#include "tests/sim/world.h"
+
+#define WALL_BASE_MS 1700000000000u
+#define SPACE_CHECK_MS 1000u
+
+/* Something for the next turn. */
+struct inbox_item {
+    struct node_event event;
+    uint8_t *memory; /* behind frame */
+};
+
+struct fetch_job {
+    uint64_t ticket, generation, digest;
+    uint32_t slot;
+    struct buffer key;
+    struct item item; /* what the table said */
+    uint8_t *value;
+    bool read, used;
+};
+
+struct machine {
+    struct world *world;
+    struct random random;
+    uint32_t index;
+
+    /* Survives the process. */
+    struct disk *disk;
+    struct table *table;
+    int64_t rate_ppm, offset_ms, wall_ms; /* of its clock */
+
+    /* The process. */
+    uint64_t life; /* raised at each boot and end: late callbacks are for the dead */
+    bool alive;
+    struct clustermap *map;
+    struct store *store;
+    struct node *node;
+    struct log *log;
+    struct node_effects effects;
+    uint32_t control[WORLD_NODES_MAX], append[WORLD_NODES_MAX]; /* sockets */
+
+    /* Its loop. */
+    struct inbox_item *inbox;
+    size_t inbox_count, inbox_capacity;
+    bool turn_due;
+    uint64_t timer_us; /* of the timer that is set; 0: none */
+    uint64_t paused_until_us, stalled_until_us;
+    uint64_t space_due_ms;
+    bool space_low, checkpoint_wanted;
+
+    /* Its threads. */
+    struct log_group *group;
+    enum status group_status;
+    bool group_written; /* by the disk; the loop has not looked yet */
+    struct checkpoint checkpoint;
+    bool checkpointing, checkpoint_ended;
+    uint32_t checkpoint_steps;
+    struct fetch_job *fetches;
+    size_t fetches_count, fetches_capacity;
+};
+
+static void turn(void *arg, uint64_t life, uint64_t unused);
+
+/* ---------------------------------------------------------------- clock */
+
+static struct node_time time_of(const struct machine *m)
+{
+    int64_t now_us = (int64_t)m->world->queue.now_us;
+    int64_t now_ms = (now_us + now_us / 1000000 * m->rate_ppm + now_us % 1000000 * m->rate_ppm /
+                                                                    1000000) / 1000 + m->offset_ms;
+    return (struct node_time){(uint64_t)now_ms, (uint64_t)((int64_t)WALL_BASE_MS + now_ms +
+                                                           m->wall_ms)};
+}
+
+/* ---------------------------------------------------------------- life */
+
+struct clustermap *machine_map(const struct world *w)
+{
+    struct clustermap *map = clustermap_new();
+    struct error error;
+    ENSURE(map != NULL);
+    memset(map->cluster_id.octets, 0xc1, sizeof map->cluster_id.octets);
+    bytes_put_le64(map->cluster_id.octets, w->seed);
+    map->partition_count = w->knobs.partitions;
+    map->copies = w->knobs.copies;
+    map->isr_min = 1;
+    map->nodes_count = w->knobs.nodes;
+    for (uint32_t i = 0; i < w->knobs.nodes; i++) {
+        struct clustermap_node *n = &map->nodes[i];
+        memset(n->id.octets, (int)(i + 1), sizeof n->id.octets);
+        bytes_put_le64(n->id.octets, w->seed * 31 + i);
+        snprintf(n->name, sizeof n->name, "n%u", i);
+        snprintf(n->host, sizeof n->host, "h%u", i);
+        snprintf(n->address, sizeof n->address, "tcp://n%u:7500", i);
+        n->weight = 100;
+    }
+    enum status status = clustermap_found(map, &error);
+    ENSURE(status == STATUS_OK);
+    return map;
+}
+
+struct machine *machine_new(struct world *w, uint32_t index)
+{
+    struct machine *m = calloc(1, sizeof *m);
+    ENSURE(m != NULL);
+    m->world = w;
+    m->index = index;
+    random_init(&m->random, w->seed * 1000003 + index);
+    m->disk = disk_sim_new(random_next(&m->random));
+    m->table = table_mem_new();
+    ENSURE(m->disk != NULL && m->table != NULL);
+    m->rate_ppm = (int64_t)random_range(&m->random, 0, 20000) - 10000;
+    m->offset_ms = (int64_t)random_range(&m->random, 1000, 100000);
+    m->wall_ms = (int64_t)random_range(&m->random, 0, 1000) - 500;
+    return m;
+}
+
+static void inbox_clear(struct machine *m)
+{
+    for (size_t i = 0; i < m->inbox_count; i++)
+        free(m->inbox[i].memory);
+    m->inbox_count = 0;
+}
+
+static void fetches_clear(struct machine *m)
+{
+    for (size_t i = 0; i < m->fetches_count; i++) {
+        buffer_fini(&m->fetches[i].key);
+        free(m->fetches[i].value);
+    }
+    m->fetches_count = 0;
+}
+
+/* What the process had in memory is gone. */
+static void forget(struct machine *m)
+{
+    m->alive = false;
+    m->life++;
+    log_destroy(&m->log);
+    node_destroy(&m->node);
+    store_destroy(&m->store);
+    checkpoint_fini(&m->checkpoint);
+    clustermap_destroy(&m->map);
+    node_effects_fini(&m->effects);
+    inbox_clear(m);
+    fetches_clear(m);
+    m->checkpoint = (struct checkpoint){0};
+    m->group = NULL;
+    m->turn_due = m->group_written = m->checkpointing = m->checkpoint_ended = false;
+    m->checkpoint_wanted = m->space_low = false;
+    m->timer_us = m->paused_until_us = m->space_due_ms = 0;
+}
+
+void machine_end(struct machine *m, enum machine_end how)
+{
+    if (!m->alive)
+        return;
+    world_say(m->world, "n%u  %s", m->index, how == MACHINE_KILL ? "is killed" : "loses power");
+    if (how == MACHINE_KILL) {
+        disk_sim_kill(m->disk);
+    } else {
+        disk_sim_crash(m->disk);
+    }
+    table_mem_crash(m->table);
+    forget(m);
+    network_process_dead(m->world->network, ENDPOINT_NODE(m->index),
+                         how == MACHINE_KILL || random_chance(&m->random, 500));
+}
+
+void machine_destroy(struct machine **m_p)
+{
+    struct machine *m = *m_p;
+    if (m == NULL)
+        return;
+    forget(m);
+    free(m->inbox);
+    free(m->fetches);
+    m->table->verbs->destroy(&m->table);
+    m->disk->verbs->destroy(&m->disk);
+    free(m);
+    *m_p = NULL;
+}
+
+/* ---------------------------------------------------------------- recovery */
+
+struct recovery {
+    struct machine *machine;
+    struct error error;
+};
+
+static enum status on_state(void *arg, uint32_t slot, struct bytes blob)
+{
+    struct recovery *r = arg;
+    return slot == 0 ? STATUS_OK : node_restore(r->machine->node, slot, blob, &r->error);
+}
+
+static enum status on_record(void *arg, uint64_t lsn, const struct record_view *record)
+{
+    struct recovery *r = arg;
+    return node_replay(r->machine->node, lsn, record, &r->error);
+}
+
+static void on_commit(void *arg, uint32_t partition, const struct entry *e, uint64_t hash)
+{
+    struct machine *m = arg;
+    watch_commit(m->world->watch, m->index, partition, e, hash);
+}
+
+static void make_store(struct machine *m)
+{
+    const struct knobs *k = &m->world->knobs;
+    struct store_options options = {.overlay_bytes_max = k->overlay_bytes_max,
+                                    .overlay_entries_min = k->overlay_entries_min,
+                                    .inline_reads = !k->cold_reads};
+    m->store = store_new(&options, m->table);
+    ENSURE(m->store != NULL);
+}
+
+static void make_node(struct machine *m, uint64_t incarnation)
+{
+    const struct knobs *k = &m->world->knobs;
+    struct node_options options;
+    node_options_init(&options);
+    options.index = m->index;
+    options.incarnation = incarnation;
+    options.boot_id = random_next(&m->random) | 1;
+    options.ask_primary_ms = k->ask_primary_ms;
+    options.commit_note_ms = k->commit_note_ms;
+    options.pending_max = k->pending_max;
+    options.pending_bytes_max = k->pending_bytes_max;
+    options.waiters_max = k->waiters_max;
+    options.value_size_max = VALUE_SIZE_MAX_DEFAULT;
+    m->node = node_new(&options, m->map, m->store);
+    ENSURE(m->node != NULL);
+    node_on_commit(m->node, on_commit, m);
+}
+
+static enum status recover(struct machine *m, uint64_t node_tag, struct error *reterr)
+{
+    struct recovery r = {.machine = m};
+    uint64_t after = 0;
+    struct log_options options = {.segment_size = m->world->knobs.segment_size,
+                                  .retention_size = m->world->knobs.retention_size,
+                                  .node_tag = node_tag};
+    enum status status = checkpoint_position(m->table, &after);
+    if (status == STATUS_OK)
+        status = checkpoint_states(m->table, on_state, &r);
+    if (status != STATUS_OK) {
+        *reterr = r.error;
+        return status;
+    }
+    m->log = log_open(m->disk, &options, after, on_record, NULL, &r, reterr);
+    if (m->log != NULL)
+        return STATUS_OK;
+    if (r.error.status != STATUS_OK)
+        *reterr = r.error;
+    return reterr->status;
+}
+
+/* Opens everything up to node_start(). */
+static enum status open_all(struct machine *m, struct error *reterr)
+{
+    struct identity identity;
+    enum status status = m->disk->verbs->lock(m->disk, reterr);
+    if (status == STATUS_OK)
+        status = identity_boot(m->disk, m->map->cluster_id, m->map->nodes[m->index].id, &identity,
+                               reterr);
+    if (status != STATUS_OK)
+        return status;
+    make_store(m);
+    make_node(m, identity.incarnation);
+    status = recover(m, bytes_le64(identity.node_id.octets), reterr);
+    if (status != STATUS_OK)
+        return status;
+    watch_recovered(m->world->watch, m->index, m->node, log_next_lsn(m->log));
+    struct node_time time = time_of(m);
+    return node_start(m->node, &time, log_next_lsn(m->log), &m->effects, reterr);
+}
+
+static void dial_peers(struct machine *m)
+{
+    struct network *network = m->world->network;
+    for (uint32_t i = 0; i < m->world->knobs.nodes; i++) {
+        if (i == m->index)
+            continue;
+        m->control[i] = network_dial(network, ENDPOINT_NODE(m->index), ENDPOINT_NODE(i),
+                                     NETWORK_NODE);
+        m->append[i] = network_dial(network, ENDPOINT_NODE(m->index), ENDPOINT_NODE(i),
+                                    NETWORK_NODE);
+    }
+}
+
+static void wake(struct machine *m)
+{
+    if (m->turn_due)
+        return;
+    m->turn_due = true;
+    queue_add(&m->world->queue, random_below(&m->random, m->world->knobs.turn_max_us + 1), turn, m,
+              m->life, 0);
+}
+
+bool machine_boot(struct machine *m)
+{
+    struct error error = {.status = STATUS_OK, .message = ""};
+    ENSURE(!m->alive);
+    m->alive = true;
+    m->life++;
+    m->map = machine_map(m->world);
+    node_effects_init(&m->effects);
+    enum status status = open_all(m, &error);
+    if (status == STATUS_OK) {
+        world_say(m->world, "n%u  serves; its log goes on at %" PRIu64, m->index,
+                  log_next_lsn(m->log));
+        network_process_up(m->world->network, ENDPOINT_NODE(m->index));
+        dial_peers(m);
+        wake(m);
+        return true;
+    }
+    world_say(m->world, "n%u  cannot start: %s", m->index, error.message);
+    if (status != STATUS_IO && status != STATUS_FULL)
+        world_fail(m->world, "I20", "node %u refuses its own directory: %s (%s)", m->index,
+                   error.message, status_name(status));
+    disk_sim_kill(m->disk);
+    table_mem_crash(m->table);
+    forget(m);
+    return false;
+}
+
+bool machine_alive(const struct machine *m)
+{
+    return m->alive;
+}
+
+uint64_t machine_lives(const struct machine *m)
+{
+    return m->life;
+}
+
+const struct node *machine_node(const struct machine *m)
+{
+    return m->node;
+}
+
+struct store *machine_store(struct machine *m)
+{
+    return m->store;
+}
+
+uint64_t machine_log_size(const struct machine *m)
+{
+    uint64_t segments, bytes;
+    log_count(m->log, &segments, &bytes);
+    return bytes;
+}
+
+/* ---------------------------------------------------------------- events */
+
+static struct inbox_item *inbox_add(struct machine *m, enum node_event_kind kind)
+{
+    if (m->inbox_count == m->inbox_capacity) {
+        m->inbox_capacity = m->inbox_capacity == 0 ? 64 : 2 * m->inbox_capacity;
+        m->inbox = realloc(m->inbox, m->inbox_capacity * sizeof *m->inbox);
+        ENSURE(m->inbox != NULL);
+    }
+    struct inbox_item *item = &m->inbox[m->inbox_count++];
+    *item = (struct inbox_item){.event = {.kind = kind}};
+    wake(m);
+    return item;
+}
+
+void machine_asked(struct machine *m, uint64_t source, enum network_class class,
+                   struct bytes frame)
+{
+    if (!m->alive)
+        return;
+    struct inbox_item *item =
+        inbox_add(m, class == NETWORK_NODE ? NODE_PEER : NODE_REQUEST);
+    item->memory = malloc(frame.size + 1);
+    ENSURE(item->memory != NULL);
+    memcpy(item->memory, frame.data, frame.size);
+    item->event.source = source;
+    item->event.frame = bytes_of(item->memory, frame.size);
+}
+
+/* ---------------------------------------------------------------- the disk's thread */
+
+static bool is_armed(const struct disk_sim_faults *f)
+{
+    return f->write_eio != 0 || f->write_full != 0 || f->sync_eio != 0 || f->any_eio != 0;
+}
+
+/* The disk is ready with the group. */
+static void group_ends(void *arg, uint64_t life, uint64_t unused)
+{
+    struct machine *m = arg;
+    (void)unused;
+    if (m->life != life)
+        return;
+    uint64_t now_us = m->world->queue.now_us;
+    if (m->stalled_until_us > now_us) {
+        queue_add(&m->world->queue, m->stalled_until_us - now_us, group_ends, m, life, 0);
+        return;
+    }
+    disk_sim_begin_torn_write(m->disk, false);
+    m->group_written = true;
+    wake(m);
+}
+
+static void submit_group(struct machine *m)
+{
+    const struct knobs *k = &m->world->knobs;
+    m->group = log_group_take(m->log);
+    if (m->group == NULL)
+        return;
+    struct disk_sim_faults *faults = disk_sim_faults(m->disk);
+    bool armed = is_armed(faults);
+    disk_sim_begin_torn_write(m->disk, true);
+    m->group_status = log_group_write(m->log, m->group);
+    if (armed && !is_armed(faults)) {
+        world_say(m->world, "n%u  its disk fails", m->index);
+        watch_disk_failed(m->world->watch, m->index);
+    }
+    queue_add(&m->world->queue, random_spread(&m->random, k->sync_min_us, k->sync_max_us),
+              group_ends, m, m->life, 0);
+}
+
+/* False: the process has ended. */
+static bool take_group(struct machine *m, const struct node_time *time, enum status *status)
+{
+    if (!m->group_written)
+        return true;
+    m->group_written = false;
+    struct log_group *group = m->group;
+    m->group = NULL;
+    *status = m->group_status;
+    if (*status != STATUS_OK)
+        return false;
+    log_group_done(m->log, group);
+    uint64_t lsn = log_durable_lsn(m->log);
+    watch_durable(m->world->watch, m->index, lsn);
+    struct node_event event = {.kind = NODE_DURABLE, .lsn = lsn};
+    *status = node_step(m->node, time, &event, &m->effects);
+    return *status == STATUS_OK;
+}
+
+/* ---------------------------------------------------------------- the checkpoint's thread */
+
+static uint64_t checkpoint_pause_us(struct machine *m)
+{
+    return random_spread(&m->random, 100, 60000);
+}
+
+static void checkpoint_step(void *arg, uint64_t life, uint64_t unused)
+{
+    struct machine *m = arg;
+    bool ended;
+    (void)unused;
+    if (m->life != life)
+        return;
+    ENSURE(steps_run(m->table, &m->checkpoint, ++m->checkpoint_steps, &ended) == STATUS_OK);
+    m->checkpoint_ended = ended;
+    if (ended)
+        wake(m);
+    if (random_chance(&m->random, m->world->knobs.checkpoint_crash_per_mille) &&
+        !m->world->calm) {
+        world_say(m->world, "n%u  in the middle of a checkpoint", m->index);
+        machine_end(m, MACHINE_POWER);
+        return;
+    }
+    if (!ended)
+        queue_add(&m->world->queue, checkpoint_pause_us(m), checkpoint_step, m, life, 0);
+}
+
+static enum status append_records(struct machine *m)
+{
+    struct node_effects *out = &m->effects;
+    if (out->records_count == 0)
+        return STATUS_OK;
+    watch_records(m->world->watch, m->index, out->records_first, buffer_view(&out->records));
+    enum status status = log_append(m->log, out->records_first, out->records_count,
+                                    buffer_view(&out->records));
+    buffer_clear(&out->records);
+    out->records_count = 0;
+    return status;
+}
+
+static enum status start_checkpoint(struct machine *m)
+{
+    struct checkpoint *c = &m->checkpoint;
+    *c = (struct checkpoint){.frozen = store_freeze(m->store)};
+    if (c->frozen == NULL)
+        return STATUS_OK;
+    enum status status = node_freeze(m->node, c, &m->effects);
+    if (status == STATUS_OK)
+        status = append_records(m);
+    if (status != STATUS_OK)
+        return status;
+    world_say(m->world, "n%u  checkpoint at %" PRIu64, m->index, c->lsn);
+    m->checkpointing = true;
+    m->checkpoint_steps = 0;
+    queue_add(&m->world->queue, checkpoint_pause_us(m), checkpoint_step, m, m->life, 0);
+    return STATUS_OK;
+}
+
+static void take_checkpoint(struct machine *m)
+{
+    if (!m->checkpoint_ended)
+        return;
+    uint64_t lsn = m->checkpoint.lsn;
+    checkpoint_fini(&m->checkpoint);
+    m->checkpoint = (struct checkpoint){0};
+    store_thaw(m->store);
+    log_release(m->log, lsn);
+    m->checkpointing = m->checkpoint_ended = false;
+}
+
+/* ---------------------------------------------------------------- the fetch threads */
+
+static void fetch_arrives(void *arg, uint64_t life, uint64_t index)
+{
+    struct machine *m = arg;
+    if (m->life != life)
+        return;
+    struct fetch_job *job = &m->fetches[index];
+    inbox_add(m, NODE_FETCHED)->event = (struct node_event){
+        .kind = NODE_FETCHED, .ticket = job->ticket, .generation = job->generation,
+        .lsn = index}; /* the turn looks the item up: the array may move until then */
+}
+
+static void fetch_reads(void *arg, uint64_t life, uint64_t index)
+{
+    struct machine *m = arg;
+    if (m->life != life)
+        return;
+    struct fetch_job *job = &m->fetches[index];
+    const struct table_verbs *verbs = m->table->verbs;
+    struct table_reader *reader;
+    ENSURE(verbs->reader_new(m->table, &reader) == STATUS_OK);
+    ENSURE(verbs->refresh(reader) == STATUS_OK);
+    ENSURE(verbs->get(reader, job->slot, job->digest, buffer_view(&job->key), &job->item) ==
+           STATUS_OK);
+    if (job->item.present) {
+        job->value = malloc(job->item.value.size + 1);
+        ENSURE(job->value != NULL);
+        if (job->item.value.size > 0)
+            memcpy(job->value, job->item.value.data, job->item.value.size);
+        job->item.value.data = job->value;
+    }
+    verbs->release(reader);
+    verbs->reader_destroy(&reader);
+    queue_add(&m->world->queue, random_spread(&m->random, 0, 20000), fetch_arrives, m, life, index);
+}
+
+static void submit_fetch(struct machine *m, struct node_effect *e)
+{
+    size_t index = 0;
+    while (index < m->fetches_count && m->fetches[index].used)
+        index++;
+    if (index == m->fetches_capacity) {
+        m->fetches_capacity = m->fetches_capacity == 0 ? 64 : 2 * m->fetches_capacity;
+        m->fetches = realloc(m->fetches, m->fetches_capacity * sizeof *m->fetches);
+        ENSURE(m->fetches != NULL);
+    }
+    if (index == m->fetches_count)
+        m->fetches_count++;
+    m->fetches[index] = (struct fetch_job){.ticket = e->ticket, .generation = e->generation,
+                                           .digest = e->digest, .slot = e->slot, .key = e->frame,
+                                           .used = true};
+    e->frame = (struct buffer){.size_max = 1};
+    queue_add(&m->world->queue, random_spread(&m->random, 10, 20000), fetch_reads, m, m->life,
+              index);
+}
+
+static void fetch_done(struct machine *m, size_t index)
+{
+    struct fetch_job *job = &m->fetches[index];
+    buffer_fini(&job->key);
+    free(job->value);
+    *job = (struct fetch_job){.used = false};
+}
+
+/* ---------------------------------------------------------------- turns */
+
+static void send_source(struct machine *m, const struct node_effect *e)
+{
+    if (network_answer(m->world->network, e->source, buffer_view(&e->frame)) != STATUS_OK)
+        inbox_add(m, NODE_SOURCE_GONE)->event.source = e->source;
+}
+
+static void carry_out(struct machine *m)
+{
+    if (m->group == NULL)
+        submit_group(m);
+    for (size_t i = 0; i < m->effects.count; i++) {
+        struct node_effect *e = &m->effects.list[i];
+        if (e->kind == NODE_SEND_SOURCE)
+            send_source(m, e);
+        else if (e->kind == NODE_FETCH)
+            submit_fetch(m, e);
+        else
+            network_ask(m->world->network,
+                        e->lane == LANE_CONTROL ? m->control[e->peer] : m->append[e->peer],
+                        buffer_view(&e->frame));
+    }
+    node_effects_clear(&m->effects);
+}
+
+static enum status care_for_space(struct machine *m, const struct node_time *time)
+{
+    m->space_due_ms = time->now_ms + SPACE_CHECK_MS;
+    enum status status = log_space_check(m->log);
+    bool low = log_space_low(m->log);
+    if (status != STATUS_OK || low == m->space_low)
+        return status;
+    world_say(m->world, "n%u  %s", m->index, low ? "has little space left" : "has space again");
+    m->space_low = low;
+    struct node_event event = {.kind = NODE_SPACE, .low = low};
+    return node_step(m->node, time, &event, &m->effects);
+}
+
+static enum status care(struct machine *m, const struct node_time *time)
+{
+    enum status status = STATUS_OK;
+    bool due = store_checkpoint_due(m->store) || m->checkpoint_wanted ||
+               log_replay_size(m->log) > 8 * m->world->knobs.segment_size;
+    if (due && !m->checkpointing && log_durable_lsn(m->log) > 0) {
+        m->checkpoint_wanted = false;
+        status = start_checkpoint(m);
+    }
+    if (status == STATUS_OK && time->now_ms >= m->space_due_ms)
+        status = care_for_space(m, time);
+    return status;
+}
+
+static enum status step_inbox(struct machine *m, const struct node_time *time)
+{
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < m->inbox_count && status == STATUS_OK; i++) {
+        struct node_event event = m->inbox[i].event;
+        size_t job = event.lsn;
+        bool fetched = event.kind == NODE_FETCHED;
+        if (fetched) {
+            event.item = &m->fetches[job].item;
+            event.lsn = 0;
+        }
+        status = node_step(m->node, time, &event, &m->effects);
+        if (fetched)
+            fetch_done(m, job);
+    }
+    inbox_clear(m);
+    return status;
+}
+
+static void on_timer(void *arg, uint64_t life, uint64_t at_us)
+{
+    struct machine *m = arg;
+    if (m->life != life || m->timer_us != at_us)
+        return;
+    m->timer_us = 0;
+    wake(m);
+}
+
+static void set_timer(struct machine *m, const struct node_time *time)
+{
+    uint64_t due = node_deadline(m->node);
+    if (due > m->space_due_ms)
+        due = m->space_due_ms;
+    uint64_t delay_us = due <= time->now_ms ? 100 : (due - time->now_ms) * 1000;
+    uint64_t at_us = m->world->queue.now_us + delay_us;
+    if (m->timer_us != 0 && m->timer_us <= at_us)
+        return;
+    m->timer_us = at_us;
+    queue_add(&m->world->queue, delay_us, on_timer, m, m->life, at_us);
+}
+
+static enum status run_turn(struct machine *m, const struct node_time *time)
+{
+    enum status status = STATUS_OK;
+    if (!take_group(m, time, &status))
+        return status;
+    status = step_inbox(m, time);
+    take_checkpoint(m);
+    if (status == STATUS_OK)
+        status = node_flush(m->node, time, &m->effects);
+    if (status == STATUS_OK)
+        status = care(m, time);
+    if (status == STATUS_OK)
+        status = append_records(m);
+    return status;
+}
+
+static void turn(void *arg, uint64_t life, uint64_t unused)
+{
+    struct machine *m = arg;
+    (void)unused;
+    if (m->life != life)
+        return;
+    uint64_t now_us = m->world->queue.now_us;
+    if (m->paused_until_us > now_us) {
+        queue_add(&m->world->queue, m->paused_until_us - now_us, turn, m, life, 0);
+        return;
+    }
+    m->turn_due = false;
+    struct node_time time = time_of(m);
+    enum status status = run_turn(m, &time);
+    if (status != STATUS_OK) {
+        /* Rule U4: it ends at once and sends nothing more. */
+        world_say(m->world, "n%u  ends: %s", m->index, status_text(status));
+        if (status != STATUS_IO && status != STATUS_FULL)
+            world_fail(m->world, "I20", "node %u ends: %s", m->index, status_name(status));
+        machine_end(m, random_chance(&m->random, 500) ? MACHINE_KILL : MACHINE_POWER);
+        return;
+    }
+    carry_out(m);
+    watch_turn(m->world->watch, m->index, m->node);
+    set_timer(m, &time);
+}
+
+/* ---------------------------------------------------------------- troubles */
+
+void machine_pause(struct machine *m, uint64_t ms)
+{
+    m->paused_until_us = m->world->queue.now_us + ms * 1000;
+}
+
+void machine_stall(struct machine *m, uint64_t ms)
+{
+    m->stalled_until_us = m->world->queue.now_us + ms * 1000;
+}
+
+void machine_checkpoint(struct machine *m)
+{
+    m->checkpoint_wanted = true;
+    if (m->alive)
+        wake(m);
+}
+
+void machine_set_clock(struct machine *m, int64_t step_ms)
+{
+    m->wall_ms += step_ms;
+}
+
+struct disk_sim_faults *machine_faults(struct machine *m)
+{
+    return disk_sim_faults(m->disk);
+}
+
+void machine_limit_disk(struct machine *m, bool limited)
+{
+    uint64_t free_bytes, total;
+    struct disk_sim_faults *faults = disk_sim_faults(m->disk);
+    faults->size_max = 0;
+    if (!limited)
+        return;
+    ENSURE(m->disk->verbs->space(m->disk, &free_bytes, &total) == STATUS_OK);
+    faults->size_max = total - free_bytes + random_below(&m->random, 4) *
+                                                (m->world->knobs.segment_size / 2) + 1;
+}
+
+void machine_calm(struct machine *m)
+{
+    *disk_sim_faults(m->disk) = (struct disk_sim_faults){0};
+    m->paused_until_us = m->stalled_until_us = 0;
+}

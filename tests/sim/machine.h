@@ -1,0 +1,58 @@
+/* Machine: a storage node's hands in the simulator: disk, table, log, store, clock, and the turns of
+ * its loop. Disk and table survive the process; everything else is made anew at each boot.
+ *
+ * Turns are those of storage/loop.c: all events, node_flush(), care (checkpoint, space), records to
+ * the log, a group to the disk, then the messages. A group's write takes virtual time; a crash
+ * meanwhile leaves any part of it.
+ */
+#ifndef TESTS_SIM_MACHINE_H
+#define TESTS_SIM_MACHINE_H
+
+#include "proto/base/bytes.h"
+#include "proto/clustermap.h"
+#include "tests/sim/network.h"
+
+struct disk_sim_faults;
+struct machine;
+struct node;
+struct node_counters;
+struct store;
+struct world;
+
+/* The cluster's first map, as every node's cluster file has it. */
+struct clustermap *machine_map(const struct world *w);
+
+struct machine *machine_new(struct world *w, uint32_t index);
+void machine_destroy(struct machine **m_p);
+
+/* Start the process: recover, then serve. False: it could not (an injected error); try again. */
+bool machine_boot(struct machine *m);
+enum machine_end {
+    MACHINE_KILL,  /* the process ends, the cache stays */
+    MACHINE_POWER, /* the machine stops: what is not synced may be lost */
+};
+void machine_end(struct machine *m, enum machine_end how);
+bool machine_alive(const struct machine *m);
+uint64_t machine_lives(const struct machine *m);
+
+/* Handlers of the network. */
+void machine_asked(struct machine *m, uint64_t source, enum network_class class,
+                   struct bytes frame);
+
+/* Troubles. */
+void machine_pause(struct machine *m, uint64_t ms);    /* SIGSTOP, for so long */
+void machine_stall(struct machine *m, uint64_t ms);    /* the disk takes its time */
+void machine_checkpoint(struct machine *m);            /* as if it were due */
+void machine_set_clock(struct machine *m, int64_t step_ms); /* the wall clock jumps */
+struct disk_sim_faults *machine_faults(struct machine *m);
+/* The file system is this full (bytes), 0: it has room. */
+void machine_limit_disk(struct machine *m, bool limited);
+void machine_calm(struct machine *m);
+
+/* Views; NULL while the process is not alive. */
+const struct node *machine_node(const struct machine *m);
+struct store *machine_store(struct machine *m);
+/* Bytes of log kept, for the bounds. */
+uint64_t machine_log_size(const struct machine *m);
+
+#endif

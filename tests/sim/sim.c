@@ -1,0 +1,336 @@
+/* sim: the simulator's program. See tests/README.md. */
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/run.h"
+#include "tests/sim/scenario.h"
+
+#define MUTANT_STARTS 3
+
+/* What each mutant does wrong (the numbers are those of the design's list of traps), and where to
+ * look for it first: a scenario, or NULL for random seeds. */
+static const struct {
+    unsigned number;
+    const char *scenario;
+    const char *breaks;
+} mutants[] = {
+    {1, NULL, "a replica serves a received, uncommitted value"},
+    {2, NULL, "the primary serves the old value of a dirty key"},
+    {3, NULL, "a replica shows a value before the primary is durable"},
+    {4, NULL, "a replica acknowledges its last stored entry"},
+    {5, NULL, "a replica commits past its verified prefix"},
+    {24, NULL, "a failed sync is tried again"},
+    {25, NULL, "a checksum hole is taken for a torn tail"},
+    {26, NULL, "a retry is answered from an uncommitted record"},
+    {27, NULL, "a record is applied at receipt, the entry then cut off"},
+    {29, NULL, "a late duplicate after its record was collected is executed"},
+    {30, NULL, "an increment is executed again on the replica"},
+    {32, NULL, "an error is returned for a write that did commit"},
+    {34, NULL, "a directory is not synced after rename or create"},
+    {37, NULL, "heartbeats come while the data loop hangs"},
+    {43, NULL, "a restarted primary appends in its old epoch"},
+    {44, NULL, "a failed precondition is not recorded, the repeat executes"},
+    {45, NULL, "an outcome query says 'not applied' before that is certain"},
+    {46, NULL, "BUSY is called 'not done' after an earlier attempt was sent"},
+    {47, NULL, "a read overtakes the same connection's write"},
+    {54, NULL, "the floor of a client is lost at a restart"},
+};
+#define MUTANTS_COUNT (sizeof mutants / sizeof mutants[0])
+
+struct options {
+    uint64_t first, last;
+    bool one_seed, check_determinism, mutants, tracing, list;
+    unsigned mutant, jobs, starts;
+    uint64_t seeds_max; /* per mutant and start */
+    uint32_t operations;
+    const char *scenario;
+};
+
+/* ---------------------------------------------------------------- seeds */
+
+struct sweep {
+    const struct options *o;
+    uint64_t next, runs, failures, operations, in_doubt, events, simulated_ms, undecided;
+};
+
+static bool next_seed(void *arg, struct run_order *ret)
+{
+    struct sweep *b = arg;
+    if (b->next > b->o->last)
+        return false;
+    *ret = (struct run_order){.seed = b->next++, .scenario = b->o->scenario,
+                              .operations = b->o->operations, .mutant = b->o->mutant};
+    return true;
+}
+
+static void print_failure(const struct run_order *order, const struct run_result *r)
+{
+    printf("FAILED seed %" PRIu64 "%s%s: %s: %s\n  repeat: sim", order->seed,
+           order->scenario == NULL ? "" : " scenario ",
+           order->scenario == NULL ? "" : order->scenario, r->invariant, r->failure);
+    if (order->scenario != NULL)
+        printf(" --scenario %s", order->scenario);
+    printf(" --seed %" PRIu64, order->seed);
+    if (order->mutant != 0)
+        printf(" --mutant %u", order->mutant);
+    if (order->operations != 0)
+        printf(" --operations %u", order->operations);
+    printf(" --trace\n");
+    fflush(stdout);
+}
+
+static bool seed_done(void *arg, const struct run_order *order, const struct run_result *r)
+{
+    struct sweep *b = arg;
+    b->runs++;
+    b->operations += r->operations;
+    b->in_doubt += r->in_doubt;
+    b->events += r->events;
+    b->simulated_ms += r->simulated_ms;
+    b->undecided += r->undecided;
+    if (!r->failed)
+        return true;
+    b->failures++;
+    print_failure(order, r);
+    return b->failures < 10;
+}
+
+static int run_seeds(const struct options *o)
+{
+    struct sweep b = {.o = o, .next = o->first};
+    run_many(o->jobs, next_seed, seed_done, &b);
+    printf("%" PRIu64 " seeds, %" PRIu64 " failed; %" PRIu64 " operations (%" PRIu64
+           " in doubt), %" PRIu64 " events, %" PRIu64 " simulated seconds, %" PRIu64
+           " keys undecided\n", b.runs, b.failures, b.operations, b.in_doubt, b.events,
+           b.simulated_ms / 1000, b.undecided);
+    return b.failures == 0 ? 0 : 1;
+}
+
+static int run_one(const struct options *o)
+{
+    struct run_order order = {.seed = o->first, .scenario = o->scenario,
+                              .operations = o->operations, .mutant = o->mutant,
+                              .tracing = o->tracing};
+    struct run_result r;
+    run_here(&order, &r);
+    printf("seed %" PRIu64 ": %" PRIu64 " operations (%" PRIu64 " in doubt), %" PRIu64
+           " events, %" PRIu64 " ms simulated, trace %016" PRIx64 "\n", o->first, r.operations,
+           r.in_doubt, r.events, r.simulated_ms, r.trace_hash);
+    if (r.failed)
+        print_failure(&order, &r);
+    return r.failed;
+}
+
+static int check_determinism(const struct options *o)
+{
+    for (uint64_t seed = o->first; seed <= o->last; seed++) {
+        struct run_order order = {.seed = seed, .operations = o->operations};
+        struct run_result a, b;
+        run_here(&order, &a);
+        run_here(&order, &b);
+        if (a.trace_hash != b.trace_hash || a.events != b.events) {
+            printf("FAILED seed %" PRIu64 " runs differently the second time: traces %016" PRIx64
+                   " and %016" PRIx64 "\n", seed, a.trace_hash, b.trace_hash);
+            return 1;
+        }
+    }
+    printf("%" PRIu64 " seeds ran the same twice\n", o->last - o->first + 1);
+    return 0;
+}
+
+/* ---------------------------------------------------------------- mutants */
+
+struct hunt {
+    const struct options *o;
+    unsigned mutant;
+    const char *scenario;
+    uint64_t next, last;
+    uint64_t found; /* seed, 0: not yet */
+    char invariant[16];
+};
+
+static bool next_hunt(void *arg, struct run_order *ret)
+{
+    struct hunt *h = arg;
+    if (h->next > h->last)
+        return false;
+    *ret = (struct run_order){.seed = h->next++, .scenario = h->scenario, .mutant = h->mutant,
+                              .quiet = true};
+    return true;
+}
+
+static bool hunt_done(void *arg, const struct run_order *order, const struct run_result *r)
+{
+    struct hunt *h = arg;
+    if (!r->failed)
+        return true;
+    h->found = order->seed;
+    snprintf(h->invariant, sizeof h->invariant, "%s", r->invariant);
+    return false;
+}
+
+static int compare_counts(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Seeds needed from each start, sorted; UINT64_MAX: not found. */
+static bool hunt_mutant(const struct options *o, size_t index, bool directed,
+                        uint64_t needed[MUTANT_STARTS], char invariant[static 16])
+{
+    bool all = true;
+    for (unsigned start = 0; start < o->starts; start++) {
+        uint64_t first = o->first + start * 100000;
+        struct hunt h = {.o = o, .mutant = mutants[index].number, .next = first,
+                         .last = first + (directed ? 20 : o->seeds_max) - 1,
+                         .scenario = directed ? mutants[index].scenario : NULL};
+        run_many(o->jobs, next_hunt, hunt_done, &h);
+        needed[start] = h.found == 0 ? UINT64_MAX : h.found - first + 1;
+        all &= h.found != 0;
+        if (h.found != 0)
+            snprintf(invariant, 16, "%s", h.invariant);
+    }
+    qsort(needed, o->starts, sizeof needed[0], compare_counts);
+    return all;
+}
+
+static bool print_mutant(const struct options *o, size_t index)
+{
+    uint64_t needed[MUTANT_STARTS];
+    char invariant[16] = "-", counts[64] = "not found";
+    bool directed = mutants[index].scenario != NULL;
+    bool found = hunt_mutant(o, index, directed, needed, invariant);
+    uint64_t median = needed[o->starts / 2];
+    if (median != UINT64_MAX)
+        snprintf(counts, sizeof counts, "%" PRIu64, median);
+    printf("%6u  %-64s  %9s  %-9s %s\n", mutants[index].number, mutants[index].breaks, counts,
+           found ? invariant : "MISSED", directed ? mutants[index].scenario : "");
+    fflush(stdout);
+    return found;
+}
+
+static int run_mutants(const struct options *o)
+{
+    int missed = 0;
+    printf("mutant  what it breaks%51s  seeds  caught by  scenario\n", "");
+    for (size_t i = 0; i < MUTANTS_COUNT; i++)
+        if (o->mutant == 0 || o->mutant == mutants[i].number)
+            missed += !print_mutant(o, i);
+    printf("%d missed\n", missed);
+    return missed != 0;
+}
+
+/* ---------------------------------------------------------------- scenarios */
+
+static int run_scenarios(const struct options *o)
+{
+    int failed = 0;
+    for (unsigned i = 0; i < scenarios_count; i++) {
+        struct options one = *o;
+        one.scenario = scenarios[i].name;
+        printf("%-28s %s\n", scenarios[i].name, scenarios[i].sentence);
+        fflush(stdout);
+        failed += run_seeds(&one);
+    }
+    return failed != 0;
+}
+
+/* ---------------------------------------------------------------- the command line */
+
+static void usage(void)
+{
+    printf("sim --seed N [--trace]            one world, with all that happens in it\n"
+           "sim --seeds FROM-TO [--jobs N]    many worlds\n"
+           "sim --scenario NAME --seed N      a directed schedule; 'all' for each of them\n"
+           "sim --determinism --seeds F-T     each seed twice: the same trace?\n"
+           "sim --mutants [--mutant N] [--starts N] [--seeds-max N] [--jobs N]\n"
+           "                                  how many seeds until each known mistake is found\n"
+           "    --mutant N                    make that mistake (also with --seed, --seeds)\n"
+           "    --operations N                so many client operations a world\n");
+}
+
+static bool parse_seeds(const char *text, struct options *o)
+{
+    return sscanf(text, "%" SCNu64 "-%" SCNu64, &o->first, &o->last) == 2 && o->first <= o->last;
+}
+
+static bool parse(int argc, char **argv, struct options *o)
+{
+    static const struct option known[] = {
+        {"seed", required_argument, NULL, 's'},       {"seeds", required_argument, NULL, 'S'},
+        {"mutant", required_argument, NULL, 'm'},     {"mutants", no_argument, NULL, 'M'},
+        {"trace", no_argument, NULL, 't'},            {"operations", required_argument, NULL, 'o'},
+        {"jobs", required_argument, NULL, 'j'},       {"determinism", no_argument, NULL, 'd'},
+        {"scenario", required_argument, NULL, 'c'},   {"starts", required_argument, NULL, 'a'},
+        {"seeds-max", required_argument, NULL, 'x'},  {NULL, 0, NULL, 0},
+    };
+    bool good = true;
+    for (int c; good && (c = getopt_long(argc, argv, "", known, NULL)) != -1;) {
+        uint64_t number = optarg == NULL ? 0 : strtoull(optarg, NULL, 10);
+        switch (c) {
+        case 's':
+            o->first = o->last = number;
+            o->one_seed = true;
+            break;
+        case 'S':
+            good = parse_seeds(optarg, o);
+            break;
+        case 'm':
+            o->mutant = (unsigned)number;
+            break;
+        case 'M':
+            o->mutants = true;
+            break;
+        case 't':
+            o->tracing = true;
+            break;
+        case 'o':
+            o->operations = (uint32_t)number;
+            break;
+        case 'j':
+            o->jobs = (unsigned)number;
+            break;
+        case 'd':
+            o->check_determinism = true;
+            break;
+        case 'c':
+            o->scenario = optarg;
+            break;
+        case 'a':
+            o->starts = (unsigned)number;
+            break;
+        case 'x':
+            o->seeds_max = number;
+            break;
+        default:
+            good = false;
+        }
+    }
+    return good && optind == argc && o->jobs >= 1 && o->jobs <= 16 && o->starts >= 1 &&
+           o->starts <= MUTANT_STARTS;
+}
+
+int main(int argc, char **argv)
+{
+    struct options o = {.first = 1, .last = 10, .jobs = 2, .starts = MUTANT_STARTS,
+                        .seeds_max = 500};
+    if (!parse(argc, argv, &o)) {
+        usage();
+        return 2;
+    }
+    if (o.mutants)
+        return run_mutants(&o);
+    if (o.check_determinism)
+        return check_determinism(&o);
+    if (o.scenario != NULL && strcmp(o.scenario, "all") == 0)
+        return run_scenarios(&o);
+    if (o.scenario != NULL && scenario_find(o.scenario) == NULL) {
+        printf("there is no scenario '%s'\n", o.scenario);
+        return 2;
+    }
+    return o.one_seed ? run_one(&o) : run_seeds(&o);
+}

@@ -1,0 +1,629 @@
+#include "tests/sim/watch.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "proto/base/ensure.h"
+#include "proto/codec.h"
+#include "proto/partition.h"
+#include "tests/sim/map.h"
+#include "tests/sim/world.h"
+
+/* What is known of a committed entry. */
+struct truth {
+    uint64_t epoch, hash; /* epoch 0: not committed, as far as known */
+    enum entry_kind kind;
+    enum status status;
+    uint64_t client, client_seq;
+    bool has_effect, present; /* its effect leaves a value */
+    uint64_t key_hash, value_hash;
+    bool has_result;
+    uint64_t result_hash;
+};
+
+struct truths {
+    struct truth *list; /* by seq */
+    size_t capacity;
+    uint64_t highest;
+};
+
+/* What a node's log holds for one partition, in log order. */
+struct logged {
+    uint64_t lsn, seq, epoch, hash;
+    bool truncates; /* entries at and above seq are void */
+};
+
+struct disk_log {
+    struct logged *list;
+    size_t count, capacity;
+};
+
+struct node_watch {
+    struct disk_log *logs;      /* by partition */
+    uint64_t *promised;         /* by partition: highest that was answered (I2) */
+    uint64_t *promised_seen;    /* by partition: highest that the replica showed */
+    uint32_t *partition_of_slot;
+    uint32_t slots_count;
+    uint64_t durable_lsn;
+    bool disk_failed;
+};
+
+/* An operation that a router sent to a node. */
+struct asked {
+    enum operation_kind kind;
+    uint64_t client, seq;
+    uint32_t partition;
+    uint64_t key_hash;
+};
+
+struct watch {
+    struct world *world;
+    const struct clustermap *map;
+    struct truths *truths;    /* by partition */
+    struct node_watch nodes[WORLD_NODES_MAX];
+    struct map hashes;        /* (partition and epoch, seq) -> chain hash (I4) */
+    struct map leaders;       /* (partition, epoch) -> node and incarnation (I1) */
+    struct map operations;    /* (client, seq) -> partition and seq of its entry (I8) */
+    struct map tokens;        /* (router boot, token) -> index of asked */
+    struct asked *asked;
+    size_t asked_count, asked_capacity;
+    struct arena arena;
+};
+
+static uint64_t hash_bytes(struct bytes b)
+{
+    uint64_t hash = 0xcbf29ce484222325u ^ b.size;
+    for (size_t i = 0; i < b.size; i++)
+        hash = (hash ^ b.data[i]) * 0x100000001b3u;
+    return hash;
+}
+
+static void *grow(void *memory, size_t count, size_t *capacity, size_t size)
+{
+    if (count < *capacity)
+        return memory;
+    size_t larger = *capacity == 0 ? 64 : 2 * *capacity;
+    while (larger <= count)
+        larger *= 2;
+    memory = realloc(memory, larger * size);
+    ENSURE(memory != NULL);
+    memset((uint8_t *)memory + *capacity * size, 0, (larger - *capacity) * size);
+    *capacity = larger;
+    return memory;
+}
+
+struct watch *watch_new(struct world *w, const struct clustermap *map)
+{
+    struct watch *x = calloc(1, sizeof *x);
+    ENSURE(x != NULL);
+    x->world = w;
+    x->map = map;
+    arena_init(&x->arena);
+    uint32_t partitions = map->partition_count;
+    x->truths = calloc(partitions, sizeof *x->truths);
+    for (uint32_t i = 0; i < WORLD_NODES_MAX; i++) {
+        struct node_watch *n = &x->nodes[i];
+        n->logs = calloc(partitions, sizeof *n->logs);
+        n->promised = calloc(partitions, sizeof *n->promised);
+        n->promised_seen = calloc(partitions, sizeof *n->promised_seen);
+        n->slots_count = partitions + 1;
+        n->partition_of_slot = calloc(n->slots_count, sizeof *n->partition_of_slot);
+        ENSURE(n->logs != NULL && n->promised != NULL && n->promised_seen != NULL &&
+               n->partition_of_slot != NULL);
+    }
+    return x;
+}
+
+void watch_destroy(struct watch **watch_p)
+{
+    struct watch *x = *watch_p;
+    if (x == NULL)
+        return;
+    for (uint32_t p = 0; p < x->map->partition_count; p++)
+        free(x->truths[p].list);
+    for (uint32_t i = 0; i < WORLD_NODES_MAX; i++) {
+        for (uint32_t p = 0; p < x->map->partition_count; p++)
+            free(x->nodes[i].logs[p].list);
+        free(x->nodes[i].logs);
+        free(x->nodes[i].promised);
+        free(x->nodes[i].promised_seen);
+        free(x->nodes[i].partition_of_slot);
+    }
+    free(x->truths);
+    free(x->asked);
+    map_fini(&x->hashes);
+    map_fini(&x->leaders);
+    map_fini(&x->operations);
+    map_fini(&x->tokens);
+    arena_fini(&x->arena);
+    free(x);
+    *watch_p = NULL;
+}
+
+/* The truth at a position; an empty one when nothing is committed there. */
+static const struct truth *truth_at(const struct watch *x, uint32_t partition, uint64_t seq)
+{
+    static const struct truth nothing = {0};
+    const struct truths *t = &x->truths[partition];
+    return seq < t->capacity ? &t->list[seq] : &nothing;
+}
+
+uint64_t watch_committed(const struct watch *x, uint32_t partition)
+{
+    return x->truths[partition].highest;
+}
+
+/* I4 */
+static void check_same_hash(struct watch *x, uint32_t node, uint32_t partition, uint64_t epoch,
+                            uint64_t seq, uint64_t hash)
+{
+    bool is_new;
+    const uint64_t *known =
+        map_put(&x->hashes, (uint64_t)partition << 40 | epoch, seq, hash, &is_new);
+    if (*known != hash)
+        world_fail(x->world, "I4",
+                   "partition %u (%" PRIu64 ",%" PRIu64 ") has hash %016" PRIx64
+                   " on node %u and had %016" PRIx64 " before",
+                   partition, epoch, seq, hash, node, *known);
+}
+
+/* ---------------------------------------------------------------- disks */
+
+static void log_add(struct disk_log *l, struct logged item)
+{
+    l->list = grow(l->list, l->count, &l->capacity, sizeof *l->list);
+    l->list[l->count++] = item;
+}
+
+static void note_entry(struct watch *x, uint32_t node, uint64_t lsn, uint32_t partition,
+                       struct bytes body)
+{
+    struct entry e;
+    if (record_entry_decode(body, &e) != STATUS_OK) {
+        world_fail(x->world, "I4", "node %u logs an entry that does not decode", node);
+        return;
+    }
+    uint64_t hash = record_entry_hash(record_entry_trim(body), e.prev_hash);
+    check_same_hash(x, node, partition, e.epoch, e.seq, hash);
+    log_add(&x->nodes[node].logs[partition],
+            (struct logged){.lsn = lsn, .seq = e.seq, .epoch = e.epoch, .hash = hash});
+}
+
+static void note_record(struct watch *x, uint32_t node, uint64_t lsn,
+                        const struct record_view *record)
+{
+    struct node_watch *n = &x->nodes[node];
+    uint64_t seq;
+    struct install in;
+    if (record->slot == 0 || record->slot >= n->slots_count)
+        return;
+    if (record->kind == RECORD_INSTALL && record_decode_install(record->body, &in) == STATUS_OK)
+        n->partition_of_slot[record->slot] = in.partition;
+    uint32_t partition = n->partition_of_slot[record->slot];
+    if (record->kind == RECORD_ENTRY)
+        note_entry(x, node, lsn, partition, record->body);
+    if (record->kind == RECORD_TRUNCATE && record_decode_u64(record->body, &seq) == STATUS_OK)
+        log_add(&n->logs[partition], (struct logged){.lsn = lsn, .seq = seq, .truncates = true});
+}
+
+void watch_records(struct watch *x, uint32_t node, uint64_t first, struct bytes records)
+{
+    struct record_view record;
+    for (uint64_t lsn = first; record_next(&records, &record) == STATUS_OK; lsn++)
+        note_record(x, node, lsn, &record);
+}
+
+void watch_durable(struct watch *x, uint32_t node, uint64_t lsn)
+{
+    struct node_watch *n = &x->nodes[node];
+    if (lsn > n->durable_lsn && n->disk_failed)
+        world_fail(x->world, "I21", "node %u takes record %" PRIu64
+                   " for durable after a write or sync failed", node, lsn);
+    n->durable_lsn = lsn;
+}
+
+void watch_disk_failed(struct watch *x, uint32_t node)
+{
+    x->nodes[node].disk_failed = true;
+}
+
+/* Would the entry survive a crash of node now? */
+static bool disk_holds(const struct node_watch *n, uint32_t partition, uint64_t seq,
+                       uint64_t hash)
+{
+    const struct disk_log *l = &n->logs[partition];
+    for (size_t i = l->count; i-- > 0;) {
+        const struct logged *item = &l->list[i];
+        if (item->lsn > n->durable_lsn)
+            continue;
+        if (item->truncates && item->seq <= seq)
+            return false;
+        if (!item->truncates && item->seq == seq)
+            return item->hash == hash;
+    }
+    return false;
+}
+
+/* I3: what is committed must be in the recovered replica. */
+static void check_recovered(struct watch *x, uint32_t node, const struct node *n,
+                            uint32_t partition, const struct node_replica_view *view)
+{
+    uint64_t hash, highest = watch_committed(x, partition);
+    if (view->last_seq < highest) {
+        world_fail(x->world, "I3",
+                   "node %u recovered partition %u up to %" PRIu64 ", committed is %" PRIu64, node,
+                   partition, view->last_seq, highest);
+        return;
+    }
+    for (uint64_t seq = view->commit_seq; seq <= highest; seq++) {
+        const struct truth *t = truth_at(x, partition, seq);
+        if (t->epoch == 0)
+            continue;
+        if (!node_entry_hash(n, partition, seq, &hash) || hash != t->hash)
+            world_fail(x->world, "I3",
+                       "node %u recovered partition %u with another entry at %" PRIu64
+                       " than the committed one", node, partition, seq);
+    }
+}
+
+/* I2 */
+static void check_promise(struct watch *x, uint32_t node, uint32_t partition, uint64_t promised)
+{
+    struct node_watch *n = &x->nodes[node];
+    if (promised < n->promised[partition])
+        world_fail(x->world, "I2",
+                   "node %u forgot its promise of epoch %" PRIu64 " of partition %u: it has %"
+                   PRIu64, node, n->promised[partition], partition, promised);
+}
+
+void watch_recovered(struct watch *x, uint32_t node, const struct node *n, uint64_t next_lsn)
+{
+    struct node_watch *watched = &x->nodes[node];
+    watched->durable_lsn = next_lsn - 1;
+    watched->disk_failed = false;
+    for (uint32_t p = 0; p < x->map->partition_count; p++) {
+        struct disk_log *l = &watched->logs[p];
+        while (l->count > 0 && l->list[l->count - 1].lsn >= next_lsn)
+            l->count--;
+        watched->promised_seen[p] = 0;
+        struct node_replica_view view;
+        if (!node_replica(n, p, &view)) {
+            if (watch_committed(x, p) > 0 && watched->promised[p] > 0)
+                world_fail(x->world, "I3", "node %u lost its replica of partition %u", node, p);
+            continue;
+        }
+        check_promise(x, node, p, view.promised_epoch);
+        check_recovered(x, node, n, p, &view);
+    }
+}
+
+/* ---------------------------------------------------------------- commits */
+
+static struct truth truth_of(const struct entry *e, uint64_t hash)
+{
+    struct truth t = {.epoch = e->epoch, .hash = hash, .kind = e->kind, .status = e->status,
+                      .client = e->client, .client_seq = e->client_seq,
+                      .has_effect = e->effects_count > 0,
+                      .has_result = (e->result_flags & RESULT_HAS_VALUE) != 0};
+    if (t.has_effect) {
+        t.present = e->effects[0].kind == EFFECT_PUT;
+        t.key_hash = hash_bytes(e->effects[0].key);
+        t.value_hash = hash_bytes(e->effects[0].value);
+    }
+    if (t.has_result)
+        t.result_hash = hash_bytes(e->result);
+    return t;
+}
+
+/* I3, at the moment of the commit. */
+static void check_members_hold(struct watch *x, uint32_t node, uint32_t partition,
+                               const struct entry *e, uint64_t hash)
+{
+    const struct clustermap_partition *p = &x->map->partitions[partition];
+    for (uint32_t i = 0; i < p->isr_count; i++)
+        if (!disk_holds(&x->nodes[p->isr[i]], partition, e->seq, hash))
+            world_fail(x->world, "I3",
+                       "node %u takes partition %u (%" PRIu64 ",%" PRIu64
+                       ") for committed, but it is not on the disk of node %u",
+                       node, partition, e->epoch, e->seq, p->isr[i]);
+}
+
+/* I8, entries */
+static void check_once(struct watch *x, uint32_t partition, const struct entry *e)
+{
+    bool is_new;
+    if (e->client == 0)
+        return;
+    uint64_t place = (uint64_t)partition << 40 | e->seq;
+    const uint64_t *known = map_put(&x->operations, e->client, e->client_seq, place, &is_new);
+    if (*known != place)
+        world_fail(x->world, "I8",
+                   "operation %" PRIu64 " of client %016" PRIx64
+                   " is committed twice: partition %u at %" PRIu64 " and at %" PRIu64,
+                   e->client_seq, e->client, partition, *known & 0xffffffffffu, e->seq);
+}
+
+void watch_commit(struct watch *x, uint32_t node, uint32_t partition, const struct entry *e,
+                  uint64_t hash)
+{
+    struct truths *t = &x->truths[partition];
+    const struct truth *known = truth_at(x, partition, e->seq);
+    if (known->epoch != 0) {
+        if (known->hash != hash || known->epoch != e->epoch) /* I5 */
+            world_fail(x->world, "I5",
+                       "node %u commits another entry at partition %u position %" PRIu64
+                       ": (%" PRIu64 ") %016" PRIx64 " after (%" PRIu64 ") %016" PRIx64,
+                       node, partition, e->seq, e->epoch, hash, known->epoch, known->hash);
+        return;
+    }
+    check_same_hash(x, node, partition, e->epoch, e->seq, hash);
+    check_members_hold(x, node, partition, e, hash);
+    check_once(x, partition, e);
+    if (e->seq > t->highest + 1)
+        world_fail(x->world, "I5", "node %u commits partition %u at %" PRIu64 " after %" PRIu64,
+                   node, partition, e->seq, t->highest);
+    t->list = grow(t->list, e->seq, &t->capacity, sizeof *t->list);
+    t->list[e->seq] = truth_of(e, hash);
+    if (e->seq > t->highest)
+        t->highest = e->seq;
+}
+
+/* ---------------------------------------------------------------- turns */
+
+/* I14, I2 */
+void watch_turn(struct watch *x, uint32_t node, const struct node *n)
+{
+    struct node_counters counters;
+    uint64_t pending = 0;
+    for (uint32_t p = 0; p < x->map->partition_count; p++) {
+        struct node_replica_view v;
+        if (!node_replica(n, p, &v))
+            continue;
+        uint64_t verified = v.primary ? v.last_seq : v.verified_seq;
+        if (v.commit_seq > verified || verified > v.last_seq || v.commit_seq > v.durable_seq ||
+            v.durable_seq > v.last_seq)
+            world_fail(x->world, "I14",
+                       "node %u partition %u: commit %" PRIu64 ", verified %" PRIu64
+                       ", durable %" PRIu64 ", last %" PRIu64,
+                       node, p, v.commit_seq, verified, v.durable_seq, v.last_seq);
+        if (v.promised_epoch < x->nodes[node].promised_seen[p])
+            world_fail(x->world, "I2", "node %u partition %u: its promise fell to %" PRIu64, node,
+                       p, v.promised_epoch);
+        x->nodes[node].promised_seen[p] = v.promised_epoch;
+        pending += v.last_seq - v.commit_seq;
+    }
+    node_count(n, &counters);
+    /* I19: what is not committed is bounded (EPOCH, EXPIRE and ABORTED entries come on top). */
+    uint64_t bound = (uint64_t)x->map->partition_count * (x->world->knobs.pending_max + 64u);
+    if (counters.pending_entries > bound || pending > bound)
+        world_fail(x->world, "I19", "node %u has %" PRIu64 " entries pending, the bound is %" PRIu64,
+                   node, pending, bound);
+}
+
+/* ---------------------------------------------------------------- frames */
+
+/* I1 */
+static void check_append(struct watch *x, const struct append *m)
+{
+    for (size_t i = 0; i < m->count; i++) {
+        bool is_new;
+        uint64_t who = (uint64_t)m->sender << 48 | m->incarnation;
+        const uint64_t *known =
+            map_put(&x->leaders, m->partitions[i], m->epochs[i], who, &is_new);
+        if (*known != who)
+            world_fail(x->world, "I1",
+                       "partition %u epoch %" PRIu64 " is led by node %u in incarnation %" PRIu64
+                       " after node %" PRIu64 " in incarnation %" PRIu64,
+                       m->partitions[i], m->epochs[i], m->sender, m->incarnation, *known >> 48,
+                       *known & 0xffffffffffffu);
+    }
+}
+
+static void note_promised(struct watch *x, const struct promised *m)
+{
+    for (size_t i = 0; i < m->count; i++) {
+        uint64_t *promised = &x->nodes[m->sender].promised[m->partitions[i]];
+        if (m->epochs[i] > *promised)
+            *promised = m->epochs[i];
+    }
+}
+
+static void note_batch(struct watch *x, const struct batch *m)
+{
+    for (size_t i = 0; i < m->count; i++) {
+        struct asked a = {.kind = (enum operation_kind)m->kinds[i], .client = m->client_ids[i],
+                          .seq = m->seqs[i], .key_hash = hash_bytes(m->keys[i])};
+        struct outcome_query q;
+        bool is_new;
+        if (m->keys[i].size > 0)
+            a.partition = partition_of(partition_digest(m->keys[i]), x->map->partition_count);
+        if (a.kind == KIND_OUTCOME &&
+            codec_unpack_outcome_query(m->operations[i], &q) == STATUS_OK) {
+            a.client = q.client_id;
+            a.seq = q.seq;
+        }
+        x->asked = grow(x->asked, x->asked_count, &x->asked_capacity, sizeof *x->asked);
+        x->asked[x->asked_count] = a;
+        *map_put(&x->tokens, m->router_boot, m->tokens[i], 0, &is_new) = x->asked_count++;
+    }
+}
+
+struct heard {
+    enum status status;
+    uint32_t flags;
+    struct version version;
+    struct bytes value;
+};
+
+static bool version_same(struct version a, uint64_t epoch, uint64_t seq)
+{
+    return a.epoch == epoch && a.seq == seq;
+}
+
+/* I6 and I8: the answer to a write must be what its committed entry says. */
+static void check_write_answer(struct watch *x, uint32_t node, const struct asked *a,
+                               const struct heard *h)
+{
+    const uint64_t *place = map_get(&x->operations, a->client, a->seq);
+    if (place == NULL) {
+        world_fail(x->world, "I6", "node %u answers %s to operation %" PRIu64 " of client %016"
+                   PRIx64 ", which is not committed", node, status_name(h->status), a->seq,
+                   a->client);
+        return;
+    }
+    uint64_t seq = *place & 0xffffffffffu;
+    const struct truth *t = truth_at(x, (uint32_t)(*place >> 40), seq);
+    bool value_fits = !(h->flags & ANSWER_VALUE) || !t->has_result ||
+                      hash_bytes(h->value) == t->result_hash;
+    if (t->status != h->status || !version_same(h->version, t->epoch, seq) || !value_fits)
+        world_fail(x->world, "I8", "node %u answers %s (%" PRIu64 ",%" PRIu64 ") to operation %"
+                   PRIu64 " of client %016" PRIx64 ", committed is %s (%" PRIu64 ",%" PRIu64 ")%s",
+                   node, status_name(h->status), h->version.epoch, h->version.seq, a->seq,
+                   a->client, status_name(t->status), t->epoch, seq,
+                   value_fits ? "" : ", another value");
+}
+
+/* I6: what a read shows must be committed. */
+static void check_read_answer(struct watch *x, uint32_t node, const struct asked *a,
+                              const struct heard *h)
+{
+    const struct truth *t = truth_at(x, a->partition, h->version.seq);
+    if (t->epoch == 0 || t->epoch != h->version.epoch || !t->has_effect || !t->present ||
+        t->key_hash != a->key_hash || t->value_hash != hash_bytes(h->value))
+        world_fail(x->world, "I6", "node %u shows version (%" PRIu64 ",%" PRIu64
+                   ") of a key of partition %u, which is not committed so", node,
+                   h->version.epoch, h->version.seq, a->partition);
+}
+
+static bool is_final(enum status s)
+{
+    return s == STATUS_OK || s == STATUS_NOTFOUND || s == STATUS_CONDITION ||
+           s == STATUS_NOTNUMBER || s == STATUS_OVERFLOW || s == STATUS_ABORTED;
+}
+
+static void check_results(struct watch *x, uint32_t node, const struct answer *m)
+{
+    for (size_t i = 0; i < m->count; i++) {
+        struct heard h = {.status = status_from_wire(m->statuses[i]), .flags = m->flags[i],
+                          .version = {m->epochs[i], m->seqs[i]}, .value = m->values[i]};
+        const uint64_t *index = map_get(&x->tokens, m->owner, m->ids[i]);
+        if (index == NULL) {
+            world_fail(x->world, "I8", "node %u answers a token that was never sent", node);
+            continue;
+        }
+        const struct asked *a = &x->asked[*index];
+        if ((a->kind == KIND_WRITE || a->kind == KIND_OUTCOME) && is_final(h.status))
+            check_write_answer(x, node, a, &h);
+        if (a->kind == KIND_READ && h.status == STATUS_OK)
+            check_read_answer(x, node, a, &h);
+    }
+}
+
+static void watch_node_frame(struct watch *x, uint32_t node, enum message_kind kind,
+                             struct bytes frame)
+{
+    struct append append;
+    struct promised promised;
+    struct answer answer;
+    if (kind == MESSAGE_APPEND && codec_unpack_append(frame, &x->arena, &append) == STATUS_OK)
+        check_append(x, &append);
+    if (kind == MESSAGE_PROMISED &&
+        codec_unpack_promised(frame, &x->arena, &promised) == STATUS_OK)
+        note_promised(x, &promised);
+    if (kind == MESSAGE_RESULTS && codec_unpack_answer(frame, &x->arena, &answer) == STATUS_OK)
+        check_results(x, node, &answer);
+}
+
+void watch_frame(struct watch *x, uint32_t from, uint32_t to, struct bytes frame)
+{
+    enum message_kind kind;
+    struct batch batch;
+    (void)to;
+    if (codec_peek(frame, &kind) != STATUS_OK) {
+        world_fail(x->world, "I20", "endpoint %u sends a frame without a prefix", from);
+        return;
+    }
+    if (from < WORLD_NODES_MAX)
+        watch_node_frame(x, from, kind, frame);
+    if (kind == MESSAGE_BATCH && codec_unpack_batch(frame, &x->arena, &batch) == STATUS_OK)
+        note_batch(x, &batch);
+}
+
+/* ---------------------------------------------------------------- at rest */
+
+static bool gather_row(void *arg, const struct table_row *row)
+{
+    struct buffer *to = arg;
+    uint64_t head[6] = {row->digest,           row->key.size,    row->item.version.epoch,
+                        row->item.version.seq, row->item.expiry_ms, row->item.value.size};
+    ENSURE(buffer_append(to, bytes_of(head, sizeof head)) == STATUS_OK);
+    ENSURE(buffer_append(to, row->key) == STATUS_OK);
+    ENSURE(buffer_append(to, row->item.value) == STATUS_OK);
+    return true;
+}
+
+static void gather(struct watch *x, uint32_t partition, const struct node *n, struct store *store,
+                   struct buffer *rows, struct buffer *records)
+{
+    struct node_replica_view v;
+    buffer_init(rows, (size_t)1 << 30);
+    buffer_init(records, (size_t)1 << 30);
+    if (!node_replica(n, partition, &v)) {
+        world_fail(x->world, "I13", "a member of partition %u has no replica of it", partition);
+        return;
+    }
+    ENSURE(store_scan(store, v.slot, 0, BYTES_EMPTY, gather_row, rows) == STATUS_OK);
+    ENSURE(node_completion_save(n, partition, records) == STATUS_OK);
+    store_turn_end(store);
+}
+
+void watch_compare(struct watch *x, uint32_t partition, uint32_t a, const struct node *node_a,
+                   struct store *store_a, uint32_t b, const struct node *node_b,
+                   struct store *store_b)
+{
+    struct buffer rows[2], records[2];
+    gather(x, partition, node_a, store_a, &rows[0], &records[0]);
+    gather(x, partition, node_b, store_b, &rows[1], &records[1]);
+    if (!bytes_equal(buffer_view(&rows[0]), buffer_view(&rows[1])))
+        world_fail(x->world, "I13", "the rows of partition %u differ between nodes %u and %u",
+                   partition, a, b);
+    if (!bytes_equal(buffer_view(&records[0]), buffer_view(&records[1])))
+        world_fail(x->world, "I13",
+                   "the completion records of partition %u differ between nodes %u and %u",
+                   partition, a, b);
+    for (int i = 0; i < 2; i++) {
+        buffer_fini(&rows[i]);
+        buffer_fini(&records[i]);
+    }
+}
+
+static void judge_item(struct watch *x, const struct history_item *item)
+{
+    const uint64_t *place = map_get(&x->operations, item->client_id, item->seq);
+    const struct truth *t =
+        place == NULL ? NULL
+                      : truth_at(x, (uint32_t)(*place >> 40), *place & 0xffffffffffu);
+    bool happened = t != NULL && t->kind == ENTRY_WRITE;
+    if (item->op.outcome == CHECKER_NOT_DONE && happened)
+        world_fail(x->world, "I22", "client %u heard that operation %" PRIu64
+                   " was not done, but it is committed (%s)", item->client, item->seq,
+                   status_name(t->status));
+    if (item->op.outcome == CHECKER_DONE && !happened)
+        world_fail(x->world, "I6", "client %u heard that operation %" PRIu64
+                   " was done, but it is not committed", item->client, item->seq);
+    if (item->op.outcome == CHECKER_DONE && happened &&
+        (t->status != item->op.status ||
+         !version_same(item->op.version, t->epoch, *place & 0xffffffffffu)))
+        world_fail(x->world, "I8", "client %u heard %s (%" PRIu64 ",%" PRIu64 ") of operation %"
+                   PRIu64 ", committed is %s", item->client, status_name(item->op.status),
+                   item->op.version.epoch, item->op.version.seq, item->seq,
+                   status_name(t->status));
+}
+
+void watch_judge(struct watch *x)
+{
+    const struct history *h = &x->world->history;
+    for (size_t i = 0; i < h->count && !x->world->failed; i++)
+        if (!h->items[i].op.read && h->items[i].seq != 0)
+            judge_item(x, &h->items[i]);
+}
