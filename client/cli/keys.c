@@ -1,0 +1,363 @@
+/* Commands on single keys, and on a few. */
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "client/cli/command.h"
+#include "proto/limits.h"
+
+/* What a command on one key holds while it runs. */
+struct work {
+    struct buffer key, value, other;
+    struct duet_result *result;
+    struct duet_error error;
+};
+
+static void work_init(struct work *w)
+{
+    *w = (struct work){0};
+    buffer_init(&w->key, 4 * KEY_SIZE_MAX);
+    buffer_init(&w->value, VALUE_SIZE_MAX);
+    buffer_init(&w->other, VALUE_SIZE_MAX);
+}
+
+static int work_end(struct work *w, int exit_code)
+{
+    buffer_fini(&w->key);
+    buffer_fini(&w->value);
+    buffer_fini(&w->other);
+    duet_result_free(&w->result);
+    return exit_code;
+}
+
+static json_t *json_key(struct bytes key)
+{
+    json_t *object = json_object();
+    text_json_set(object, "key", key);
+    return object;
+}
+
+static void json_version(json_t *object, struct duet_version v)
+{
+    char text[48];
+    if (v.epoch != 0 || v.seq != 0)
+        json_object_set_new(object, "version", json_string(command_version(v, text)));
+}
+
+static void print_value(const struct context *c, struct bytes value)
+{
+    text_print(c->output == OUTPUT_HEX ? TEXT_HEX : TEXT_RAW, value, stdout);
+    bool people = c->output == OUTPUT_TABLE || c->output == OUTPUT_HEX ||
+                  (c->output == OUTPUT_AUTO && isatty(STDOUT_FILENO));
+    if (people)
+        putchar('\n');
+}
+
+/* The outcome of a failed operation, for people on stderr and for programs on stdout. */
+static int report_failure(const struct context *c, const struct work *w)
+{
+    enum duet_code code = w->error.code;
+    if (command_json(c)) {
+        json_t *object = json_key(buffer_view(&w->key));
+        json_object_set_new(object, "error", json_string(duet_code_name(code)));
+        json_object_set_new(object, "message", json_string(w->error.message));
+        json_object_set_new(object, "in_doubt",
+                            json_boolean((w->error.flags & DUET_IN_DOUBT) != 0));
+        if (w->result != NULL && duet_result_has_value(w->result))
+            text_json_set(object, "value", command_bytes(duet_result_value(w->result)));
+        if (w->result != NULL)
+            json_version(object, duet_result_version(w->result));
+        command_print_json(c, object);
+    } else {
+        command_fail(code, "%s", w->error.message);
+    }
+    return command_exit_code(code, w->error.flags);
+}
+
+static int report_write(const struct context *c, const struct work *w)
+{
+    if (w->error.code != DUET_OK || w->result == NULL)
+        return report_failure(c, w);
+    char text[48];
+    struct duet_version v = duet_result_version(w->result);
+    if (command_json(c)) {
+        json_t *object = json_key(buffer_view(&w->key));
+        json_version(object, v);
+        json_object_set_new(object, "copies", json_integer(duet_result_copies(w->result)));
+        command_print_json(c, object);
+    } else if (!c->flags.quiet && c->output != OUTPUT_RAW) {
+        printf("ok %s\n", command_version(v, text));
+    }
+    return 0;
+}
+
+int keys_get(struct context *c)
+{
+    struct work w;
+    work_init(&w);
+    int exit_code = 2;
+    if (!command_key(c, c->words[0], &w.key) || command_client(c, &exit_code) == NULL)
+        return work_end(&w, exit_code);
+    if (duet_get(c->client, command_slice(&w.key), &w.result, &w.error) != DUET_OK)
+        return work_end(&w, report_failure(c, &w));
+    struct bytes value = command_bytes(duet_result_value(w.result));
+    if (command_json(c)) {
+        json_t *object = json_key(buffer_view(&w.key));
+        text_json_set(object, "value", value);
+        json_version(object, duet_result_version(w.result));
+        command_print_json(c, object);
+    } else {
+        print_value(c, value);
+    }
+    return work_end(&w, 0);
+}
+
+/* "E.S" */
+static bool parse_version(const char *text, struct duet_version *ret)
+{
+    char *end;
+    errno = 0;
+    ret->epoch = strtoull(text, &end, 10);
+    if (end == text || *end != '.')
+        return false;
+    const char *seq = end + 1;
+    ret->seq = strtoull(seq, &end, 10);
+    return end != seq && *end == 0 && errno == 0 && strchr(text, '-') == NULL;
+}
+
+/* 0, or the exit code. */
+static int condition(const struct context *c, struct duet_condition *ret)
+{
+    const struct flags *f = &c->flags;
+    *ret = (struct duet_condition){DUET_ALWAYS, {0, 0}, {NULL, 0}};
+    int given = f->if_absent + f->if_present + (f->if_version[0] != 0) + (f->if_value != NULL);
+    if (given > 1)
+        return command_fail(DUET_USAGE, "give one condition (--if-...), not %d", given);
+    if (f->if_absent)
+        ret->when = DUET_IF_ABSENT;
+    if (f->if_present)
+        ret->when = DUET_IF_PRESENT;
+    if (f->if_value != NULL)
+        *ret = (struct duet_condition){DUET_IF_VALUE, {0, 0}, duet_text(f->if_value)};
+    if (f->if_version[0] == 0)
+        return 0;
+    ret->when = DUET_IF_VERSION;
+    if (parse_version(f->if_version, &ret->version))
+        return 0;
+    return command_fail(DUET_USAGE, "--if-version '%s': a version looks like 4.17", f->if_version);
+}
+
+int keys_put(struct context *c)
+{
+    struct work w;
+    struct duet_condition when;
+    work_init(&w);
+    int exit_code = condition(c, &when);
+    if (exit_code != 0)
+        return work_end(&w, exit_code);
+    exit_code = 2;
+    if (!command_key(c, c->words[0], &w.key) || !command_value(c->words[1], &w.value) ||
+        command_client(c, &exit_code) == NULL)
+        return work_end(&w, exit_code);
+    w.error.code = duet_put(c->client, command_slice(&w.key), command_slice(&w.value), &when,
+                            &w.result, &w.error);
+    return work_end(&w, report_write(c, &w));
+}
+
+int keys_del(struct context *c)
+{
+    struct work w;
+    struct duet_condition when;
+    work_init(&w);
+    int exit_code = condition(c, &when);
+    if (exit_code != 0)
+        return work_end(&w, exit_code);
+    exit_code = 2;
+    if (!command_key(c, c->words[0], &w.key) || command_client(c, &exit_code) == NULL)
+        return work_end(&w, exit_code);
+    w.error.code = duet_del(c->client, command_slice(&w.key), &when, &w.result, &w.error);
+    return work_end(&w, report_write(c, &w));
+}
+
+static bool parse_delta(const char *text, int64_t *ret)
+{
+    char *end;
+    errno = 0;
+    *ret = strtoll(text, &end, 10);
+    return errno == 0 && end != text && *end == 0;
+}
+
+int keys_incr(struct context *c)
+{
+    struct work w;
+    int64_t delta = 1, sum = 0;
+    if (c->words_count > 1 && !parse_delta(c->words[1], &delta))
+        return command_fail(DUET_USAGE, "DELTA '%s' is not a 64-bit integer", c->words[1]);
+    work_init(&w);
+    int exit_code = 2;
+    if (!command_key(c, c->words[0], &w.key) || command_client(c, &exit_code) == NULL)
+        return work_end(&w, exit_code);
+    enum duet_code code =
+        duet_incr(c->client, command_slice(&w.key), delta, &sum, &w.result, &w.error);
+    if (code != DUET_OK || w.result == NULL)
+        return work_end(&w, report_failure(c, &w));
+    if (command_json(c)) {
+        json_t *object = json_key(buffer_view(&w.key));
+        json_object_set_new(object, "value", json_integer(sum));
+        json_version(object, duet_result_version(w.result));
+        command_print_json(c, object);
+    } else {
+        printf("%lld\n", (long long)sum);
+    }
+    return work_end(&w, 0);
+}
+
+int keys_cas(struct context *c)
+{
+    struct work w;
+    work_init(&w);
+    int exit_code = 2;
+    if (!command_key(c, c->words[0], &w.key) || !command_value(c->words[1], &w.other) ||
+        !command_value(c->words[2], &w.value) || command_client(c, &exit_code) == NULL)
+        return work_end(&w, exit_code);
+    w.error.code = duet_cas(c->client, command_slice(&w.key), command_slice(&w.other),
+                            command_slice(&w.value), &w.result, &w.error);
+    return work_end(&w, report_write(c, &w));
+}
+
+/* ---- Many ---- */
+
+/* Words as bytes, all in one buffer, and the results. */
+struct many {
+    size_t count;
+    struct buffer *keys; /* count of them */
+    struct duet_result **results;
+    struct duet_error error;
+};
+
+static bool many_init(struct many *m, const struct context *c, size_t count, size_t stride)
+{
+    *m = (struct many){.count = count};
+    m->keys = calloc(count, sizeof *m->keys);
+    m->results = calloc(count, sizeof(struct duet_result *));
+    if (m->keys == NULL || m->results == NULL) {
+        command_fail(DUET_NOMEMORY, "out of memory");
+        return false;
+    }
+    for (size_t i = 0; i < count; i++)
+        buffer_init(&m->keys[i], 4 * KEY_SIZE_MAX);
+    for (size_t i = 0; i < count; i++)
+        if (!command_key(c, c->words[i * stride], &m->keys[i]))
+            return false;
+    return true;
+}
+
+static int many_end(struct many *m, int exit_code)
+{
+    for (size_t i = 0; i < m->count; i++) {
+        if (m->keys != NULL)
+            buffer_fini(&m->keys[i]);
+        if (m->results != NULL)
+            duet_result_free(&m->results[i]);
+    }
+    free(m->keys);
+    free(m->results);
+    return exit_code;
+}
+
+static enum duet_code code_of(const struct duet_result *result)
+{
+    return result == NULL ? DUET_NOMEMORY : duet_result_code(result);
+}
+
+static uint32_t flags_of(const struct duet_result *result)
+{
+    return result == NULL ? 0 : duet_result_flags(result);
+}
+
+static void print_one_json(const struct many *m, size_t i)
+{
+    const struct duet_result *result = m->results[i];
+    enum duet_code code = code_of(result);
+    json_t *object = json_key(buffer_view(&m->keys[i]));
+    if (code == DUET_OK && duet_result_has_value(result))
+        text_json_set(object, "value", command_bytes(duet_result_value(result)));
+    if (code != DUET_OK)
+        json_object_set_new(object, "error", json_string(duet_code_name(code)));
+    if (result != NULL)
+        json_version(object, duet_result_version(result));
+    text_json_print(object, true, stdout);
+}
+
+static void print_one_value(const struct context *c, const struct many *m, size_t i)
+{
+    struct bytes value = command_bytes(duet_result_value(m->results[i]));
+    if (c->output == OUTPUT_RAW || c->output == OUTPUT_HEX) {
+        text_print(c->output == OUTPUT_HEX ? TEXT_HEX : TEXT_RAW, value, stdout);
+    } else {
+        if (c->key_format == TEXT_RAW)
+            text_print_escaped(buffer_view(&m->keys[i]), stdout);
+        else
+            text_print(c->key_format, buffer_view(&m->keys[i]), stdout);
+        putchar('\t');
+        text_print_escaped(value, stdout);
+    }
+    putchar('\n');
+}
+
+/* Failures go to stderr one by one; the first that is worse than "not found" decides the exit. */
+static int report_many(const struct context *c, const struct many *m, bool values)
+{
+    int exit_code = 0;
+    for (size_t i = 0; i < m->count; i++) {
+        enum duet_code code = code_of(m->results[i]);
+        int own = command_exit_code(code, flags_of(m->results[i]));
+        if (own != 0 && exit_code <= 1)
+            exit_code = own;
+        if (command_json(c))
+            print_one_json(m, i);
+        else if (code != DUET_OK)
+            command_fail(code, "%.*s: %s", (int)m->keys[i].size, (char *)m->keys[i].data,
+                         duet_code_text(code));
+        else if (values)
+            print_one_value(c, m, i);
+    }
+    return exit_code;
+}
+
+int keys_mget(struct context *c)
+{
+    struct many m = {0};
+    int exit_code = 2;
+    size_t count = (size_t)c->words_count;
+    struct duet_slice *keys = calloc(count, sizeof *keys);
+    if (keys != NULL && many_init(&m, c, count, 1) && command_client(c, &exit_code) != NULL) {
+        for (size_t i = 0; i < count; i++)
+            keys[i] = command_slice(&m.keys[i]);
+        duet_mget(c->client, keys, count, m.results, &m.error);
+        exit_code = report_many(c, &m, true);
+    }
+    free(keys);
+    return many_end(&m, exit_code);
+}
+
+int keys_mput(struct context *c)
+{
+    struct many m = {0};
+    int exit_code = 2;
+    if (c->words_count % 2 != 0)
+        return command_fail(DUET_USAGE, "the last key has no value");
+    size_t count = (size_t)c->words_count / 2;
+    struct duet_pair *pairs = calloc(count, sizeof *pairs);
+    if (pairs != NULL && many_init(&m, c, count, 2) && command_client(c, &exit_code) != NULL) {
+        for (size_t i = 0; i < count; i++)
+            pairs[i] = (struct duet_pair){command_slice(&m.keys[i]),
+                                          duet_text(c->words[2 * i + 1])};
+        duet_mput(c->client, pairs, count, m.results, &m.error);
+        exit_code = report_many(c, &m, false);
+        if (exit_code == 0 && !c->flags.quiet && !command_json(c))
+            printf("ok %zu\n", count);
+    }
+    free(pairs);
+    return many_end(&m, exit_code);
+}
