@@ -21,6 +21,7 @@ struct transaction {
     struct table *table;
     bool open;
     size_t count, bytes; /* put into it so far */
+    size_t count_max;
     bool (*between)(void *arg);
     void *arg;
 };
@@ -50,7 +51,7 @@ static enum status transaction_commit(struct transaction *t)
 static enum status transaction_count(struct transaction *t, size_t size)
 {
     t->bytes += size;
-    bool full = ++t->count >= CHECKPOINT_CHUNK || t->bytes >= CHECKPOINT_CHUNK_BYTES;
+    bool full = ++t->count >= t->count_max || t->bytes >= CHECKPOINT_CHUNK_BYTES;
     return full ? transaction_commit(t) : STATUS_OK;
 }
 
@@ -206,7 +207,10 @@ enum status checkpoint_run(struct table *table, const struct checkpoint *c,
                            bool (*between)(void *arg), void *arg)
 {
     ENSURE(c->frozen != NULL && c->lsn > 0);
-    struct transaction t = {.table = table, .between = between, .arg = arg};
+    struct transaction t = {.table = table,
+                            .count_max = c->chunk == 0 ? CHECKPOINT_CHUNK : c->chunk,
+                            .between = between,
+                            .arg = arg};
     enum status s = put_rows(&t, c->frozen);
     if (s == STATUS_OK)
         s = put_states(&t, c);

@@ -27,6 +27,7 @@ struct checkpoint {
     struct checkpoint_state *states;  /* of all slots that changed since the last checkpoint */
     size_t states_count;
     uint8_t *states_memory;           /* behind the blobs */
+    size_t chunk;                     /* rows or states a transaction; 0: CHECKPOINT_CHUNK */
 };
 
 /* Write c to table; c->lsn is not below the table's position. STATUS_OK; STATUS_IO, STATUS_FULL,

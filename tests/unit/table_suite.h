@@ -231,7 +231,7 @@ static void suite_assert_size(struct table_reader *r, const char *key, size_t si
 static void suite_values_of_every_size_come_back(struct table *t)
 {
     for (size_t i = 0; i < SUITE_SIZES; i++) {
-        char key[20];
+        char key[32];
         snprintf(key, sizeof key, "key-%zu", i);
         suite_begin(t);
         suite_put_size(t, key, suite_sizes[i], (unsigned)i);
@@ -239,7 +239,7 @@ static void suite_values_of_every_size_come_back(struct table *t)
     }
     struct table_reader *r = suite_reader(t);
     for (size_t i = 0; i < SUITE_SIZES; i++) {
-        char key[20];
+        char key[32];
         snprintf(key, sizeof key, "key-%zu", i);
         suite_assert_size(r, key, suite_sizes[i], (unsigned)i);
     }
@@ -418,9 +418,9 @@ static uint32_t suite_slot(size_t i)
     return (uint32_t)(i % 3 + 1);
 }
 
-static const char *suite_key(size_t i, char to[static 24])
+static const char *suite_key(size_t i, char to[static 32])
 {
-    snprintf(to, 24, "k%.*zu", (int)(i % 7) + 1, i);
+    snprintf(to, 32, "k%.*zu", (int)(i % 7) + 1, i);
     return to;
 }
 
@@ -436,7 +436,7 @@ static void suite_assert_model(struct table_reader *r, const struct suite_model 
 {
     size_t there = 0, seen = 0;
     for (size_t i = 0; i < SUITE_KEYS; i++) {
-        char key[24];
+        char key[32];
         struct item item = suite_get(r, suite_slot(i), i / 4, suite_key(i, key));
         assert_int_equal(item.present, m->sizes[i] != SIZE_MAX);
         if (!item.present)
@@ -458,7 +458,7 @@ static void suite_random_transaction(struct table *t, struct random *chance, str
     suite_begin(t);
     for (uint64_t n = random_below(chance, 20); n > 0; n--) {
         size_t i = random_below(chance, SUITE_KEYS);
-        char key[24];
+        char key[32];
         m->salts[i] = (unsigned)random_below(chance, 1000);
         if (random_below(chance, 4) == 0) {
             m->sizes[i] = SIZE_MAX;

@@ -84,7 +84,7 @@ static void test_overlay__a_deleted_key_is_here_and_not_present(void **state)
 
 struct model_row {
     uint32_t slot;
-    char key[24];
+    char key[32];
     bool known;
     struct item item;
     uint8_t *value;
@@ -223,7 +223,7 @@ static void test_overlay__an_entry_costs_at_most_64_bytes_beside_key_and_value(v
         uint64_t content = 0;
         uint64_t room = 64 * 64 + 512; /* of 64 slots, and what an empty one has */
         for (size_t i = 0; i < count; i++) {
-            char key[24];
+            char key[32];
             uint8_t value[100] = {0};
             struct item item = {.present = true, .version = {1, i}, .value = {i % 100, value}};
             int size = snprintf(key, sizeof key, "key-%zu", i);

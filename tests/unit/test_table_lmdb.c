@@ -254,7 +254,7 @@ static void test_table_lmdb__a_full_map_is_told_as_full(void **state)
     uint8_t *content = suite_content(50000, 1);
     enum status s = STATUS_OK;
     for (unsigned i = 0; s == STATUS_OK && i < 100; i++) {
-        char key[24];
+        char key[32];
         struct table_row row = {1,
                                 7,
                                 bytes_text(suite_key(i, key)),
