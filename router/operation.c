@@ -126,6 +126,13 @@ uint32_t operation_pause(struct operation *op, uint32_t pause_min_ms, uint32_t p
     return op->pause_ms;
 }
 
+/* What the last refusal says to the client: matters between router and nodes are not its business. */
+static enum status client_refusal(const struct operation *op)
+{
+    bool internal = op->refusal == STATUS_WRONGEPOCH || op->refusal == STATUS_ASKPRIMARY;
+    return internal ? STATUS_UNAVAILABLE : op->refusal;
+}
+
 enum status operation_failure(const struct operation *op)
 {
     bool not_done = !operation_executed_maybe(op);
@@ -136,11 +143,11 @@ enum status operation_failure(const struct operation *op)
     switch (op->kind) {
     case KIND_READ:
     case KIND_SCAN:
-        return not_done && op->refusal != STATUS_OK ? op->refusal : STATUS_TIMEOUT;
+        return not_done && op->refusal != STATUS_OK ? client_refusal(op) : STATUS_TIMEOUT;
     case KIND_WRITE:
         if (!not_done)
             return STATUS_INDOUBT;
-        return op->refusal != STATUS_OK ? op->refusal : STATUS_UNAVAILABLE;
+        return op->refusal != STATUS_OK ? client_refusal(op) : STATUS_UNAVAILABLE;
     case KIND_OUTCOME:
         /* The write that was asked about is as unknown as before. */
         return STATUS_INDOUBT;
