@@ -131,6 +131,8 @@ static void test_clustermap__found_places_all_partitions(void **state)
         assert_memory_equal(partition->isr, partition->assigned, sizeof partition->isr);
         assert_true(partition->replica_ids[0] != partition->replica_ids[1]);
         assert_true(partition->replica_ids[0] != 0);
+        for (uint32_t q = 0; q < p; q++)
+            assert_true(f->map->partitions[q].replica_ids[0] != partition->replica_ids[0]);
     }
 }
 

@@ -878,6 +878,113 @@ static void test_codec__unknown_fields_elsewhere_are_skipped(void **state)
     assert_int_equal(REQUEST_STATUS(f, "\x3a\x01\x01\x7a\x03new"), STATUS_OK); /* field 15 */
 }
 
+static void test_codec__fields_out_of_bounds_are_refused(void **state)
+{
+    struct fixture *f = *state;
+    const struct {
+        const char *door;
+        struct bytes good, bad; /* behind the prefix */
+    } cases[] = {
+        {"hello", TEXT("\x20\x04"), TEXT("\x20\x05")},                 /* role */
+        {"hello", TEXT("\x20\x01"), NO_BYTES},                         /* no role */
+        {"hello", TEXT("\x20\x01\x10\x01"), TEXT("\x20\x01\x08\x01")}, /* protocols 0-1, 1-0 */
+        {"hello", TEXT("\x20\x01\x2a\x10" ID_TEXT), TEXT("\x20\x01\x2a\x0f" ID_TEXT)},
+        {"heartbeat", TEXT("\x08\xff\x07"), TEXT("\x08\x80\x08")}, /* sender 1023, 1024 */
+        {"heartbeat", TEXT("\x22\x10" ID_TEXT), TEXT("\x22\x01i")},
+        {"heartbeat", TEXT("\x2a\x10" ID_TEXT), TEXT("\x2a\x01i")},
+        {"promise", TEXT("\x08\xff\x07"), TEXT("\x08\x80\x08")},
+        {"promise", TEXT("\x22\x02\xff\x7f"), TEXT("\x22\x03\x80\x80\x01")}, /* partition */
+        {"promised", TEXT("\x08\xff\x07"), TEXT("\x08\x80\x08")},
+        {"promised", TEXT("\x22\x02\xff\x7f"), TEXT("\x22\x03\x80\x80\x01")},
+        {"append", TEXT("\x08\xff\x07"), TEXT("\x08\x80\x08")},
+        {"append", TEXT("\x2a\x02\xff\x7f"), TEXT("\x2a\x03\x80\x80\x01")},
+        {"append", NO_BYTES, TEXT("\x72\x01x")}, /* an entry without a section */
+        {"ack", TEXT("\x08\xff\x07"), TEXT("\x08\x80\x08")},
+        {"ack", TEXT("\x22\x02\xff\x7f"), TEXT("\x22\x03\x80\x80\x01")},
+        {"map", TEXT("\x0a\x03\x0a\x01x"), TEXT("\x0a\x02\x10\x01")}, /* a register's name */
+        {"status", TEXT("\x1a\x01x\x22\x01\x01"), TEXT("\x1a\x01x")},
+        {"scan_page", TEXT("\x0a\x01k"), TEXT("\x0a\x00")},
+        {"partition_value", TEXT("\x18\xff\x07"), TEXT("\x18\x80\x08")}, /* primary */
+        {"partition_value", TEXT("\x22\x02\xff\x07"), TEXT("\x22\x02\x80\x08")},
+        {"partition_value", TEXT("\x32\x02\xff\x07"), TEXT("\x32\x02\x80\x08")},
+        {"partition_value", TEXT("\x22\x05\0\1\2\3\4"), TEXT("\x22\x06\0\1\2\3\4\5")},
+        {"partition_value", TEXT("\x32\x05\0\1\2\3\4"), TEXT("\x32\x06\0\1\2\3\4\5")},
+        {"partition_value", TEXT("\x48\x03"), TEXT("\x48\x04")}, /* state */
+#define CLUSTER "\x0a\x10" ID_TEXT
+        {"cluster_value", TEXT(CLUSTER "\x10\x40\x18\x02\x20\x02"),
+         TEXT(CLUSTER "\x10\x41\x18\x02\x20\x02")}, /* partitions */
+        {"cluster_value", TEXT(CLUSTER "\x10\x80\x80\x01\x18\x02\x20\x02"),
+         TEXT(CLUSTER "\x10\x80\x80\x02\x18\x02\x20\x02")},
+        {"cluster_value", TEXT(CLUSTER "\x10\x40\x18\x05\x20\x02"),
+         TEXT(CLUSTER "\x10\x40\x18\x06\x20\x02")}, /* copies */
+        {"cluster_value", TEXT(CLUSTER "\x10\x40\x18\x02\x20\x01"),
+         TEXT(CLUSTER "\x10\x40\x18\x02\x20\x03")}, /* isr_min */
+        {"cluster_value", TEXT(CLUSTER "\x10\x40\x18\x02\x20\x01\x2a\x02\xff\x07"),
+         TEXT(CLUSTER "\x10\x40\x18\x02\x20\x01\x2a\x02\x80\x08")}, /* a voter */
+#define NODE "\x0a\x10" ID_TEXT "\x12\x01n\x1a\x01t"
+        {"node_value", TEXT(NODE), TEXT("\x0a\x10" ID_TEXT "\x12\x01n")}, /* no address */
+        {"node_value", TEXT(NODE), TEXT("\x0a\x10" ID_TEXT "\x1a\x01t")}, /* no name */
+        {"node_value", TEXT(NODE), TEXT("\x12\x01n\x1a\x01t")},           /* no id */
+        {"node_value", TEXT(NODE "\x38\x04"), TEXT(NODE "\x38\x05")},     /* state */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct door *door = doors;
+        while (strcmp(door->name, cases[i].door) != 0)
+            door++;
+        for (int bad = 0; bad < 2; bad++) {
+            sample(door, &f->out);
+            f->out.size = door->part ? 0 : MESSAGE_PREFIX_SIZE;
+            struct bytes message = bad ? cases[i].bad : cases[i].good;
+            assert_int_equal(buffer_append(&f->out, message), STATUS_OK);
+            enum status s = again(door, buffer_view(&f->out), f);
+            if (s != (bad ? STATUS_MALFORMED : STATUS_OK))
+                print_error("case %zu, %s\n", i, cases[i].door);
+            assert_int_equal(s, bad ? STATUS_MALFORMED : STATUS_OK);
+        }
+    }
+}
+
+/* A text that is one too long for its place. */
+static void test_codec__texts_that_are_too_long_are_refused(void **state)
+{
+    struct fixture *f = *state;
+    const struct {
+        const char *door;
+        uint8_t tag;
+        size_t size_max;
+    } cases[] = {
+        {"node_value", 0x12, NAME_SIZE_MAX - 1},
+        {"node_value", 0x1a, ADDRESS_SIZE_MAX - 1},
+        {"node_value", 0x22, NAME_SIZE_MAX - 1},
+        {"node_value", 0x2a, NAME_SIZE_MAX - 1},
+        {"scan_page", 0x0a, KEY_SIZE_MAX},
+        {"scan_page", 0x2a, KEY_SIZE_MAX + 8},
+        {"hello", 0x42, 1024},
+        {"hello", 0x4a, 1024},
+        {"refused", 0x12, 1024},
+        {"status", 0x0a, 1024},
+        {"status", 0x12, 1024},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct door *door = doors;
+        while (strcmp(door->name, cases[i].door) != 0)
+            door++;
+        for (size_t size = cases[i].size_max; size <= cases[i].size_max + 1; size++) {
+            sample(door, &f->out); /* of a field that comes twice the last counts */
+            if (door->again == again_scan_page)
+                buffer_clear(&f->out);
+            uint8_t *at = buffer_reserve(&f->out, 3 + size);
+            assert_non_null(at);
+            at[0] = cases[i].tag;
+            at[1] = (uint8_t)(0x80 | (size & 0x7f));
+            at[2] = (uint8_t)(size >> 7);
+            memset(at + 3, 'x', size);
+            assert_int_equal(again(door, buffer_view(&f->out), f),
+                             size == cases[i].size_max ? STATUS_OK : STATUS_MALFORMED);
+        }
+    }
+}
+
 static void test_codec__entry_counts_must_add_up(void **state)
 {
     struct fixture *f = *state;
@@ -997,12 +1104,13 @@ static void test_codec__the_largest_value_passes_and_a_larger_frame_does_not(voi
     assert_true(bytes_equal(back.values[0], value));
     free(octets);
 
+    octets = calloc(1, FRAME_BYTES_MAX);
+    assert_non_null(octets);
+    value = bytes_of(octets, FRAME_BYTES_MAX);
     buffer_clear(&f->out);
-    uint8_t *frame = buffer_reserve(&f->out, FRAME_BYTES_MAX + 1);
-    assert_non_null(frame);
-    memset(frame, 0, FRAME_BYTES_MAX + 1);
-    memcpy(frame, "\xd7\x01\x04\x00", 4);
+    assert_int_equal(codec_pack_answer(MESSAGE_ANSWER, &m, &f->out), STATUS_OK);
     assert_int_equal(codec_unpack_answer(buffer_view(&f->out), &f->arena, &back), STATUS_MALFORMED);
+    free(octets);
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown(test_codec__##name, setup, teardown)
@@ -1031,6 +1139,8 @@ int main(void)
         CASE(ids_that_would_wrap_are_refused),
         CASE(a_write_that_is_not_understood_is_refused),
         CASE(unknown_fields_elsewhere_are_skipped),
+        CASE(fields_out_of_bounds_are_refused),
+        CASE(texts_that_are_too_long_are_refused),
         CASE(entry_counts_must_add_up),
         CASE(the_largest_batch_of_tiny_operations_fits_the_cap),
         CASE(all_partitions_fit_one_message),
