@@ -1,0 +1,187 @@
+"""Scenario: what every test_*.py of this directory shares: arguments, checks, the closing line.
+
+    import scenario
+
+    def main(run):
+        with run.cluster() as c:
+            c.start()
+            run.check(c.good("get", "apple") == b"red", "what was put can be read")
+
+    scenario.run(main, __doc__)
+
+    python3 tests/process/test_NAME.py BUILD-DIRECTORY [--long]
+"""
+import argparse
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+
+from cluster import Cluster, Failed, _die_with_parent, clean_environment, wait_for
+
+
+class Run:
+    def __init__(self, build, long):
+        self.build, self.long = build, long
+        self.passed = self.failed = 0
+        self.began = time.monotonic()
+
+    def check(self, good, what):
+        if good:
+            self.passed += 1
+        else:
+            self.failed += 1
+        print(f"{time.monotonic() - self.began:7.2f}  {'ok     ' if good else 'FAILED '}{what}",
+              flush=True)
+        return bool(good)
+
+    def say(self, what):
+        print(f"{time.monotonic() - self.began:7.2f}  {what}", flush=True)
+
+    def skip(self, what):
+        self.say(f"skipped: {what}")
+
+    def cluster(self, **options):
+        return Cluster(self.build, **options)
+
+    def program(self, name):
+        return os.path.join(os.path.abspath(self.build), "bin", name)
+
+
+class Load:
+    """tests/process/load.c at work; see there."""
+
+    def __init__(self, run, cluster, *flags, routers=None):
+        self.run, self.last = run, (0, 0, 0)
+        self.lines, self.moved = [], queue.Queue()
+        argv = [run.program("load"), "--routers", routers or cluster.all_routers, *flags]
+        self.popen = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, errors="replace", preexec_fn=_die_with_parent, env=clean_environment())
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self):
+        for line in self.popen.stdout:
+            words = line.split()
+            if len(words) == 4 and words[0] == "at" and words[1].isdigit():
+                self.last = tuple(int(w) for w in words[1:])
+            else:
+                self.lines.append(line.rstrip("\n"))
+
+    @property
+    def operations(self):
+        return self.last[0]
+
+    @property
+    def reads(self):
+        return self.last[1]
+
+    @property
+    def writes(self):
+        return self.last[2]
+
+    def wait(self, operations, timeout=120):
+        """Until it has asked for so many operations."""
+        wait_for(lambda: self._running() and self.operations >= operations,
+                 f"{operations} operations of load", timeout)
+
+    def wait_more(self, operations, timeout=120):
+        self.wait(self.operations + operations, timeout)
+
+    def wait_writes(self, count, timeout=60):
+        """Until so many more writes are acknowledged."""
+        target = self.writes + count
+        wait_for(lambda: self._running() and self.writes >= target,
+                 f"{count} more acknowledged writes", timeout)
+
+    def wait_reads(self, count, timeout=60):
+        target = self.reads + count
+        wait_for(lambda: self._running() and self.reads >= target,
+                 f"{count} more answered reads", timeout)
+
+    def _running(self):
+        if self.popen.poll() is not None:
+            self.reader.join()
+            print("\n".join(self.lines[-60:]))
+            raise Failed(f"load ended with exit code {self.popen.returncode}")
+        return True
+
+    def finish(self, timeout=400):
+        """Let it end; its own checks count as ours. Returns its figures."""
+        try:
+            self.popen.stdin.close()
+        except BrokenPipeError:
+            pass
+        try:
+            self.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            raise Failed(f"load did not end within {timeout} s") from None
+        self.reader.join()
+        figures = {}
+        for line in self.lines:
+            if line.startswith("figures "):
+                figures = json.loads(line[len("figures "):])
+                continue
+            if line.startswith("ok    ") or line.startswith("FAILED "):
+                self.run.check(line.startswith("ok"), "load: " + line[7:])
+            elif not line.endswith(" failed"):
+                print("         load: " + line)
+        if not figures:
+            raise Failed(f"load ended with exit code {self.popen.returncode} and without figures")
+        writes = figures["writes"] + figures["writes_not_done"] + figures["in_doubt"]
+        self.run.say(f"{figures['operations']} operations in {figures['seconds']} s, "
+                     f"{figures['in_doubt']} of {writes} writes in doubt "
+                     f"({figures['settled_done']} done, {figures['settled_aborted']} not, "
+                     f"{figures['unsettled']} unsettled)")
+        self.run.say(f"longest time without an acknowledged write {figures['write_gap_ms']} ms, "
+                     f"without an answered read {figures['read_gap_ms']} ms; slowest of "
+                     f"{figures['still_reads']} reads of keys that nobody changes "
+                     f"{figures['still_ms_max']} ms, {figures['still_not_done']} without answer")
+        return figures
+
+    def end(self):
+        if self.popen.poll() is None:
+            self.popen.kill()
+            self.popen.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.end()
+
+
+def compare_copies(run, cluster, listing):
+    """Every key of the listing, read from each node that has a copy; see copies.c."""
+    done = subprocess.run([run.program("copies"), cluster.cluster_file, listing],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          env=clean_environment())
+    lines = done.stdout.strip().splitlines()
+    for line in lines[:-1][:20]:
+        print("         " + line)
+    run.check(done.returncode == 0, "copies: " + (lines[-1] if lines else "nothing"))
+
+
+def run(main, doc):
+    parser = argparse.ArgumentParser(description=doc,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("build", help="the build directory")
+    parser.add_argument("--long", action="store_true", help="the full form")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    r = Run(arguments.build, arguments.long)
+    try:
+        main(r)
+    except Exception as error:  # every failure is told and counted
+        if not isinstance(error, Failed):
+            traceback.print_exc()
+        r.check(False, f"{type(error).__name__}: {error}")
+    print(f"{r.passed} passed, {r.failed} failed", flush=True)
+    sys.exit(0 if r.failed == 0 and r.passed > 0 else 1)

@@ -1,0 +1,130 @@
+"""Every command of `duet` once, against three nodes and two routers."""
+import json
+import os
+
+import scenario
+
+
+def one_key(run, c):
+    run.check(c.good("put", "apple", "red").startswith(b"ok "), "put says ok and the version")
+    run.check(c.good("get", "apple", router=1) == b"red",
+              "get through the other router: the value and nothing else")
+    run.check(c.good("put", "apple", "-", stdin=b"a\0b\nc") and c.good("get", "apple") == b"a\0b\nc",
+              "a value from stdin, any bytes")
+    run.check(c.good("put", "--", "-key", "v") and c.good("get", "--", "-key") == b"v",
+              "a key that begins with a dash")
+    hexed = c.good("put", "--key-format", "hex", "00ff0a", "binary") and \
+        c.good("get", "--key-format", "base64", "AP8K")
+    run.check(hexed == b"binary", "a key written in hex, read in base64")
+    run.check(c.good("put", "empty", "") and c.good("get", "empty") == b"", "an empty value")
+    missing = c.duet("get", "nothing")
+    run.check(missing.returncode == 1 and missing.stdout == b"" and b"no such key" in missing.stderr,
+              "get of nothing: exit code 1, the words on stderr")
+    run.check(c.good("del", "apple") and c.duet("get", "apple").returncode == 1, "del")
+    run.check(c.duet("del", "apple").returncode == 1, "del of nothing: exit code 1")
+
+
+def numbers(run, c):
+    run.check([c.good("incr", "n", *d).strip() for d in ([], ["41"], ["-50"])] ==
+              [b"1", b"42", b"-8"], "incr by 1, by 41, by -50")
+    c.good("put", "text", "abc")
+    done = c.duet("incr", "text")
+    run.check(done.returncode == 5 and b"integer" in done.stderr, "incr of a text: exit code 5")
+    c.good("put", "big", "9223372036854775807")
+    run.check(c.duet("incr", "big").returncode == 5, "incr beyond 64 bits: exit code 5")
+    run.check(c.good("get", "big") == b"9223372036854775807", "and the number is still there")
+
+
+def conditions(run, c):
+    run.check(c.duet("put", "--if-present", "cond", "1").returncode == 6,
+              "put --if-present of nothing: exit code 6")
+    c.good("put", "--if-absent", "cond", "1")
+    run.check(c.duet("put", "--if-absent", "cond", "2").returncode == 6,
+              "put --if-absent twice: exit code 6")
+    run.check(c.good("cas", "cond", "1", "2") and c.good("get", "cond") == b"2", "cas that holds")
+    run.check(c.duet("cas", "cond", "1", "3").returncode == 6 and c.good("get", "cond") == b"2",
+              "cas that does not: exit code 6, nothing changed")
+    version = json.loads(c.good("get", "-o", "json", "cond"))["version"]
+    c.good("put", "--if-version", version, "cond", "4")
+    run.check(c.duet("put", "--if-version", version, "cond", "5").returncode == 6,
+              "put --if-version: only while the version is that")
+    run.check(c.duet("del", "--if-value", "x", "cond").returncode == 6 and
+              c.good("del", "--if-value", "4", "cond"), "del --if-value")
+
+
+def several(run, c):
+    c.good("mput", "m1", "one", "m2", "two\twords", "m3", "three")
+    run.check(c.good("mget", "m1", "m2", "m3", router=1) ==
+              b"m1\tone\nm2\ttwo\\twords\nm3\tthree\n", "mput and mget")
+    done = c.duet("mget", "m1", "nothing", "m3")
+    run.check(done.returncode == 1 and done.stdout == b"m1\tone\nm3\tthree\n",
+              "mget of which one is missing: exit code 1, the others come")
+    lines = [json.loads(l) for l in c.good("mget", "-o", "jsonl", "m1", "m3").splitlines()]
+    run.check([(l["key"], l["value"]) for l in lines] == [("m1", "one"), ("m3", "three")],
+              "mget -o jsonl: one object a line")
+
+
+def formats(run, c):
+    c.good("put", "f", "\u00e4")
+    run.check(json.loads(c.good("get", "-o", "json", "f"))["value"] == "\u00e4", "get -o json")
+    run.check(c.good("get", "-o", "hex", "f").strip() == b"c3a4", "get -o hex")
+    c.good("put", "f", "-", stdin=b"\xff\xfe")
+    run.check(json.loads(c.good("get", "-o", "json", "f"))["value64"] == "//4=",
+              "bytes that are no text come as value64")
+    done = c.duet("get", "-o", "json", "nothing")
+    run.check(done.returncode == 1 and json.loads(done.stdout)["error"] == "NOTFOUND",
+              "errors come as JSON, too")
+
+
+def transfer(run, c):
+    records = {f"t{i}": f"value {i}\n\twith\\all" for i in range(5000)}
+    escape = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n"})
+    tsv = "".join(f"{k}\t{v.translate(escape)}\n" for k, v in records.items()).encode()
+    c.good("import", "-", stdin=tsv)
+    lines = [json.loads(l) for l in c.good("export", "--format", "jsonl", router=1).splitlines()]
+    out = {l["key"]: l["value"] for l in lines if "value" in l and l.get("key", "")[:1] == "t"}
+    out.pop("text", None)
+    run.check(out == records and len(lines) == len({str(l) for l in lines}),
+              f"{len(records)} records imported, exported through the other router as JSON lines")
+    file = os.path.join(c.dir, "records.jsonl")
+    with open(file, "w", encoding="utf8") as to:
+        for k, v in records.items():
+            to.write(json.dumps({"key": k + "x", "value": v}) + "\n")
+    c.good("import", file)
+    run.check(c.good("get", "t77x") == records["t77"].encode(), "import of a file of JSON lines")
+    exported = c.good("export").splitlines()
+    run.check(len(exported) >= 10000 and tsv.splitlines()[77] in exported, "export as TSV")
+
+
+def cluster(run, c):
+    status = json.loads(c.good("status", "-o", "json"))
+    run.check(status["ok"] and len(status["nodes"]) == 3 and len(status["routers"]) == 2,
+              "status -o json: three nodes, two routers, all is well")
+    run.check(b"all is well" in c.good("status"), "status for people")
+    where = json.loads(c.good("where", "-o", "json", "apple"))
+    run.check(where["primary"] in where["copies"] and len(where["copies"]) == 2,
+              "where: the primary and its replica")
+    run.check(c.good("where", "{t}a").split()[:6] == c.good("where", "{t}b").split()[:6],
+              "where: keys of one hash tag are in one partition")
+    c.nodes[2].kill()
+    done = scenario.wait_for(lambda: (d := c.duet("status")).returncode == 5 and
+                             b"n3" in d.stdout and d, "status notices the missing node")
+    run.check(b"start it" in done.stdout, "status of a cluster without a node: what is wrong, "
+                                          "what to do; exit code 5")
+    c.nodes[2].start()
+    c.wait_serving()
+    run.check([p.stop() for p in c.processes] == [0] * 5, "SIGTERM: all end with exit code 0")
+    done = c.duet("get", "apple", "--timeout", "500")
+    run.check(done.returncode == 3 and b"router" in done.stderr,
+              "no router: exit code 3, and the words say so")
+
+
+def main(run):
+    with run.cluster() as c:
+        c.start()
+        run.say("three nodes and two routers serve")
+        for part in (one_key, numbers, conditions, several, formats, transfer, cluster):
+            part(run, c)
+
+
+scenario.run(main, __doc__)
