@@ -1,10 +1,9 @@
 /* Blobs in the table: "position" holds the u64 lsn; "state" + slot (big endian u32) + place (0 or
- * 1) holds a u64 lsn and the slot's state as of it.
+ * 1) holds a state of the slot; "place" + slot holds one byte, the place that counts.
  *
- * Invariants:
- * (1) A slot's state is the one of its places with the highest lsn that is not above the position.
- * (2) A checkpoint writes a slot's other place only, so that (1) changes for all slots in the one
- *     transaction that moves the position.
+ * A checkpoint writes states to the places that do not count, and turns the places over in the one
+ * transaction that moves the position. So recovery never sees states of a checkpoint that did not
+ * end, whether this one's or one's that ended early long ago.
  */
 #include "storage/checkpoint.h"
 
@@ -12,10 +11,10 @@
 
 #include "proto/base/ensure.h"
 
-#define POSITION_NAME     "position"
-#define STATE_NAME        "state"
-#define STATE_NAME_SIZE   10
-#define STATE_HEADER_SIZE 8
+#define POSITION_NAME   "position"
+#define STATE_NAME_SIZE 10
+#define PLACE_NAME      "place"
+#define PLACE_NAME_SIZE 9
 
 struct transaction {
     struct table *table;
@@ -89,12 +88,19 @@ static enum status put_rows(struct transaction *t, const struct overlay *frozen)
 
 /* --- states --- */
 
-static struct bytes state_name(uint8_t to[static STATE_NAME_SIZE], uint32_t slot, unsigned place)
+static struct bytes state_name(uint8_t to[static STATE_NAME_SIZE], uint32_t slot, uint8_t place)
 {
-    memcpy(to, STATE_NAME, 5);
+    memcpy(to, "state", 5);
     bytes_put_be32(to + 5, slot);
-    to[9] = (uint8_t)place;
+    to[9] = place;
     return bytes_of(to, STATE_NAME_SIZE);
+}
+
+static struct bytes place_name(uint8_t to[static PLACE_NAME_SIZE], uint32_t slot)
+{
+    memcpy(to, PLACE_NAME, 5);
+    bytes_put_be32(to + 5, slot);
+    return bytes_of(to, PLACE_NAME_SIZE);
 }
 
 static enum status get_position(struct table_reader *r, uint64_t *ret_lsn)
@@ -107,62 +113,31 @@ static enum status get_position(struct table_reader *r, uint64_t *ret_lsn)
     return s == STATUS_OK ? record_decode_u64(blob, ret_lsn) : s;
 }
 
-/* The lsn of a slot's place; 0 when the place is empty. */
-static enum status get_state_lsn(struct table_reader *r, uint32_t slot, unsigned place,
-                                 uint64_t *ret_lsn)
+/* The place that does not count. */
+static enum status free_place(struct table_reader *r, uint32_t slot, uint8_t *ret_place)
 {
-    uint8_t name[STATE_NAME_SIZE];
+    uint8_t name[PLACE_NAME_SIZE];
     struct bytes blob;
-    *ret_lsn = 0;
-    enum status s = r->verbs->blob_get(r, state_name(name, slot, place), &blob);
+    *ret_place = 0;
+    enum status s = r->verbs->blob_get(r, place_name(name, slot), &blob);
     if (s == STATUS_NOTFOUND)
         return STATUS_OK;
-    if (s == STATUS_OK && blob.size < STATE_HEADER_SIZE)
-        return STATUS_CORRUPT;
-    if (s == STATUS_OK)
-        *ret_lsn = bytes_le64(blob.data);
-    return s;
-}
-
-/* The place that does not count at position, or would hold the same anyway. */
-static enum status choose_place(struct table_reader *r, uint32_t slot, uint64_t position,
-                                uint64_t lsn, unsigned *ret_place)
-{
-    uint64_t first, second;
-    enum status s = get_state_lsn(r, slot, 0, &first);
-    if (s == STATUS_OK)
-        s = get_state_lsn(r, slot, 1, &second);
     if (s != STATUS_OK)
         return s;
-    bool first_counts =
-        first != 0 && first <= position && (second == 0 || second > position || second <= first);
-    *ret_place = first_counts && first != lsn ? 1 : 0;
-    if (second == lsn)
-        *ret_place = 1;
+    if (blob.size != 1 || blob.data[0] > 1)
+        return STATUS_CORRUPT;
+    *ret_place = blob.data[0] == 0 ? 1 : 0;
     return STATUS_OK;
 }
 
-static enum status put_state(struct transaction *t, struct table_reader *r, uint64_t position,
-                             uint64_t lsn, const struct checkpoint_state *state)
+static enum status put_state(struct transaction *t, const struct checkpoint_state *state,
+                             uint8_t place)
 {
-    unsigned place;
-    enum status s = choose_place(r, state->slot, position, lsn, &place);
-    if (s != STATUS_OK)
-        return s;
-    struct bytes blob = {STATE_HEADER_SIZE + state->blob.size, NULL};
-    uint8_t *memory = malloc(blob.size);
-    if (memory == NULL)
-        return STATUS_NOMEMORY;
-    bytes_put_le64(memory, lsn);
-    if (state->blob.size > 0)
-        memcpy(memory + STATE_HEADER_SIZE, state->blob.data, state->blob.size);
-    blob.data = memory;
     uint8_t name[STATE_NAME_SIZE];
-    s = transaction_begin(t);
+    enum status s = transaction_begin(t);
     if (s == STATUS_OK)
-        s = t->table->verbs->blob_put(t->table, state_name(name, state->slot, place), blob);
-    free(memory);
-    return s == STATUS_OK ? transaction_count(t, blob.size) : s;
+        s = t->table->verbs->blob_put(t->table, state_name(name, state->slot, place), state->blob);
+    return s == STATUS_OK ? transaction_count(t, state->blob.size) : s;
 }
 
 /* A reader that is refreshed already; NULL: *ret_status. */
@@ -177,7 +152,8 @@ static struct table_reader *open_reader(struct table *table, enum status *ret_st
     return r;
 }
 
-static enum status put_states(struct transaction *t, const struct checkpoint *c)
+/* Fill places with where each state went. */
+static enum status put_states(struct transaction *t, const struct checkpoint *c, uint8_t *places)
 {
     enum status s;
     struct table_reader *r = open_reader(t->table, &s);
@@ -186,38 +162,50 @@ static enum status put_states(struct transaction *t, const struct checkpoint *c)
     uint64_t position;
     s = get_position(r, &position);
     ENSURE(s != STATUS_OK || c->lsn >= position);
-    for (size_t i = 0; s == STATUS_OK && i < c->states_count; i++)
-        s = put_state(t, r, position, c->lsn, &c->states[i]);
+    for (size_t i = 0; s == STATUS_OK && i < c->states_count; i++) {
+        s = free_place(r, c->states[i].slot, &places[i]);
+        if (s == STATUS_OK)
+            s = put_state(t, &c->states[i], places[i]);
+    }
     r->verbs->reader_destroy(&r);
     return s == STATUS_OK ? transaction_commit(t) : s;
 }
 
-static enum status put_position(struct transaction *t, uint64_t lsn)
+/* One transaction: from here on the new states and the new position count. */
+static enum status put_position(struct transaction *t, const struct checkpoint *c,
+                                const uint8_t *places)
 {
-    uint8_t blob[8];
-    record_encode_u64(blob, lsn);
+    struct table *table = t->table;
     enum status s = transaction_begin(t);
+    for (size_t i = 0; s == STATUS_OK && i < c->states_count; i++) {
+        uint8_t name[PLACE_NAME_SIZE];
+        s = table->verbs->blob_put(table, place_name(name, c->states[i].slot),
+                                   bytes_of(&places[i], 1));
+    }
+    uint8_t blob[8];
+    record_encode_u64(blob, c->lsn);
     if (s == STATUS_OK)
-        s = t->table->verbs->blob_put(t->table, bytes_text(POSITION_NAME),
-                                      bytes_of(blob, sizeof blob));
+        s = table->verbs->blob_put(table, bytes_text(POSITION_NAME), bytes_of(blob, sizeof blob));
     return s == STATUS_OK ? transaction_commit(t) : s;
 }
 
 enum status checkpoint_run(struct table *table, const struct checkpoint *c,
                            bool (*between)(void *arg), void *arg)
 {
-    ENSURE(c->frozen != NULL && c->lsn > 0);
+    ENSURE(c->frozen != NULL);
     struct transaction t = {.table = table,
                             .count_max = c->chunk == 0 ? CHECKPOINT_CHUNK : c->chunk,
                             .between = between,
                             .arg = arg};
-    enum status s = put_rows(&t, c->frozen);
+    uint8_t *places = malloc(c->states_count + 1);
+    enum status s = places == NULL ? STATUS_NOMEMORY : put_rows(&t, c->frozen);
     if (s == STATUS_OK)
-        s = put_states(&t, c);
+        s = put_states(&t, c, places);
     if (s == STATUS_OK)
-        s = put_position(&t, c->lsn);
+        s = put_position(&t, c, places);
     if (t.open)
         table->verbs->abort(table);
+    free(places);
     return s;
 }
 
@@ -243,58 +231,39 @@ enum status checkpoint_position(struct table *table, uint64_t *ret_lsn)
     return s;
 }
 
-/* A walk over the blobs; a slot's places follow each other. */
 struct walk {
+    struct table_reader *reader;
     checkpoint_state_fn *fn;
     void *arg;
-    uint64_t position;
     enum status status;
-    bool pending; /* slot, lsn and blob are the best so far */
-    uint32_t slot;
-    uint64_t lsn;
-    struct bytes blob;
 };
-
-static void walk_give(struct walk *w)
-{
-    if (w->pending && w->status == STATUS_OK)
-        w->status = w->fn(w->arg, w->slot, w->blob);
-    w->pending = false;
-}
 
 static bool on_blob(void *arg, struct bytes name, struct bytes value)
 {
     struct walk *w = arg;
-    if (name.size != STATE_NAME_SIZE || memcmp(name.data, STATE_NAME, 5) != 0)
+    if (name.size != PLACE_NAME_SIZE || memcmp(name.data, PLACE_NAME, 5) != 0)
         return true;
-    if (value.size < STATE_HEADER_SIZE || name.data[9] > 1) {
-        w->status = STATUS_CORRUPT;
-        return false;
-    }
     uint32_t slot = bytes_be32(name.data + 5);
-    uint64_t lsn = bytes_le64(value.data);
-    if (w->pending && w->slot != slot)
-        walk_give(w);
-    if (lsn > w->position || (w->pending && lsn <= w->lsn))
-        return w->status == STATUS_OK;
-    w->pending = true;
-    w->slot = slot;
-    w->lsn = lsn;
-    w->blob = bytes_of(value.data + STATE_HEADER_SIZE, value.size - STATE_HEADER_SIZE);
+    uint8_t state[STATE_NAME_SIZE];
+    struct bytes blob;
+    w->status = STATUS_NOTFOUND;
+    if (value.size == 1)
+        w->status =
+            w->reader->verbs->blob_get(w->reader, state_name(state, slot, value.data[0]), &blob);
+    if (w->status == STATUS_OK)
+        w->status = w->fn(w->arg, slot, blob);
+    else if (w->status == STATUS_NOTFOUND)
+        w->status = STATUS_CORRUPT;
     return w->status == STATUS_OK;
 }
 
 enum status checkpoint_states(struct table *table, checkpoint_state_fn *fn, void *arg)
 {
     struct walk w = {.fn = fn, .arg = arg};
-    struct table_reader *r = open_reader(table, &w.status);
-    if (r == NULL)
+    w.reader = open_reader(table, &w.status);
+    if (w.reader == NULL)
         return w.status;
-    enum status s = get_position(r, &w.position);
-    if (s == STATUS_OK)
-        s = r->verbs->blob_scan(r, on_blob, &w);
-    if (s == STATUS_OK)
-        walk_give(&w);
-    r->verbs->reader_destroy(&r);
+    enum status s = w.reader->verbs->blob_scan(w.reader, on_blob, &w);
+    w.reader->verbs->reader_destroy(&w.reader);
     return s == STATUS_OK ? w.status : s;
 }

@@ -2,8 +2,8 @@
  *
  * Order (recovery depends on it): all rows, sorted, in transactions of at most CHECKPOINT_CHUNK rows
  * or CHECKPOINT_CHUNK_BYTES; then the slot states; then, in the last transaction, the log position.
- * A crash anywhere leaves the old position, the states that belong to it (each slot has two places,
- * the position tells which one counts) and rows that replay overwrites with the same values.
+ * A crash anywhere leaves the old position, the states that came with it (each slot has two places;
+ * which one counts changes with the position) and rows that replay overwrites with the same values.
  *
  * checkpoint_run() is plain blocking code on frozen data: a thread calls it in production, the
  * simulator and tests call it directly.
