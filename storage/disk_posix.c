@@ -89,8 +89,8 @@ static enum status open_both(struct posix_disk *d, const char *name, unsigned fl
 {
     int mode = O_RDWR | O_CLOEXEC | ((flags & DISK_CREATE) != 0 ? O_CREAT | O_EXCL : 0);
     f->direct = (flags & DISK_DIRECT) != 0;
-    f->fd = f->direct ? open_direct(d->directory, name, mode)
-                      : openat(d->directory, name, mode, 0600);
+    f->fd =
+        f->direct ? open_direct(d->directory, name, mode) : openat(d->directory, name, mode, 0600);
     if (f->fd < 0)
         return STATUS_IO;
     f->read_fd = f->direct ? openat(d->directory, name, O_RDONLY | O_CLOEXEC) : f->fd;
@@ -145,8 +145,7 @@ static enum status posix_read(struct disk_file *file, uint64_t offset, void *to,
     struct posix_file *f = posix_file_of(file);
     size_t done = 0;
     while (done < size) {
-        ssize_t got = pread(f->read_fd, (uint8_t *)to + done, size - done,
-                            (off_t)(offset + done));
+        ssize_t got = pread(f->read_fd, (uint8_t *)to + done, size - done, (off_t)(offset + done));
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
@@ -234,8 +233,7 @@ static enum status posix_sync_directory(struct disk *disk, const char *name)
     return s;
 }
 
-static enum status posix_list(struct disk *disk, const char *directory, disk_name_fn *fn,
-                              void *arg)
+static enum status posix_list(struct disk *disk, const char *directory, disk_name_fn *fn, void *arg)
 {
     int fd = open_directory(disk, directory);
     if (fd < 0)

@@ -1,378 +1,78 @@
 #include "storage/log.h"
 
 #include <inttypes.h>
-#include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "proto/base/ensure.h"
+#include "storage/folder.h"
+#include "storage/gather.h"
 #include "storage/mutant.h"
 #include "storage/replay.h"
+#include "storage/retention.h"
 #include "storage/segment.h"
+#include "storage/spare.h"
 
-#define DIRECTORY "log"
-#define SPARE_NAME DIRECTORY "/spare.seg"
-#define SPARE_TMP_NAME DIRECTORY "/spare.tmp"
-#define REWRITE_TMP_NAME DIRECTORY "/rewrite.tmp"
-#define NAME_SIZE 40
 #define MEMORY_ALIGNMENT 4096u
-#define ZEROS_SIZE (256u << 10)
-#define IDLE_GROUPS_MAX 4
-#define IDLE_CAPACITY_MAX (2 * LOG_GROUP_SIZE_MAX)
-#define SPACE_LOW_SIZE (512ull << 20)
-
-/* Written at the end of a segment's preparation and behind the rewritten groups. Not const, so that
- * it takes no room in the program's file. */
-static _Alignas(4096) uint8_t zeros[ZEROS_SIZE];
-
-/* Header room and records, in memory that O_DIRECT takes. */
-struct log_group {
-    struct log_group *next;
-    uint64_t first_lsn;
-    uint32_t count;
-    size_t size, capacity; /* of memory; size counts the header's room */
-    uint8_t *memory;
-};
-
-/* A segment that is in the log. */
-struct kept {
-    uint64_t number, first_lsn;
-    uint64_t used; /* offset behind the last group */
-    uint64_t size; /* of the file */
-};
+#define SPACE_LOW_SIZE   (512ull << 20)
 
 struct log {
     struct disk *disk;
     struct log_options options;
-    size_t group_size_max;
 
-    /* The loop thread's. (1) durable_lsn < under_way's lsns < gathered ones < next_lsn. */
-    uint64_t next_lsn, durable_lsn;
-    struct log_group *gathered_first, *gathered_last; /* oldest first */
-    size_t gathered_size;
-    struct log_group *under_way; /* taken, not yet done */
-    struct log_group *idle;      /* memory for later */
-    unsigned idle_count;
-    bool space_low;
+    struct gather gather; /* the loop thread's */
+    bool space_low;       /* the loop thread's */
 
-    /* The sync thread's: the open segment, and the next one. */
+    struct retention retention;  /* both threads' */
+    _Atomic bool prepare_paused; /* both threads': the disk is too full to prepare a segment */
+
+    /* The sync thread's: the open segment and the next one. */
     struct disk_file *file;
     uint64_t number, offset, file_size;
     struct segment_slots slots;
-    struct disk_file *spare;
-    uint64_t spare_size; /* zeros written so far */
-    bool spare_ready;    /* it has its name, and the directory is synced */
-
-    /* Both threads', under the mutex. */
-    pthread_mutex_t mutex;
-    struct kept *kept; /* by number, the open one last */
-    size_t kept_count, kept_capacity;
-    uint64_t released_lsn;
-    bool prepare_paused; /* the disk is too full to prepare a segment */
+    struct spare spare;
 };
 
-static void lock(const struct log *l)
-{
-    ENSURE(pthread_mutex_lock((pthread_mutex_t *)&l->mutex) == 0);
-}
-
-static void unlock(const struct log *l)
-{
-    ENSURE(pthread_mutex_unlock((pthread_mutex_t *)&l->mutex) == 0);
-}
-
-static void segment_name(char to[static NAME_SIZE], uint64_t number)
-{
-    snprintf(to, NAME_SIZE, DIRECTORY "/%010" PRIu64 ".seg", number);
-}
-
-static enum status sync_directory(struct log *l)
-{
-    return MUTANT(34) ? STATUS_OK : l->disk->verbs->sync_directory(l->disk, DIRECTORY);
-}
-
-/* -- Groups in memory: the loop thread -------------------------------------------------------- */
-
-static void group_free(struct log_group *g)
-{
-    if (g == NULL)
-        return;
-    free(g->memory);
-    free(g);
-}
-
-static bool group_grow(struct log_group *g, size_t need)
-{
-    size_t capacity = g->capacity == 0 ? MEMORY_ALIGNMENT : g->capacity;
-    while (capacity < segment_align(need))
-        capacity *= 2;
-    if (capacity == g->capacity)
-        return true;
-    uint8_t *memory = aligned_alloc(MEMORY_ALIGNMENT, capacity);
-    if (memory == NULL)
-        return false;
-    if (g->memory != NULL)
-        memcpy(memory, g->memory, g->size);
-    free(g->memory);
-    g->memory = memory;
-    g->capacity = capacity;
-    return true;
-}
-
-static struct log_group *group_new(struct log *l)
-{
-    struct log_group *g = l->idle;
-    if (g != NULL) {
-        l->idle = g->next;
-        l->idle_count--;
-    } else {
-        g = calloc(1, sizeof *g);
-    }
-    if (g == NULL)
-        return NULL;
-    g->next = NULL;
-    g->count = 0;
-    g->size = SEGMENT_GROUP_HEADER_SIZE;
-    return g;
-}
-
-static void group_retire(struct log *l, struct log_group *g)
-{
-    if (g->capacity > IDLE_CAPACITY_MAX || l->idle_count == IDLE_GROUPS_MAX) {
-        group_free(g);
-        return;
-    }
-    g->next = l->idle;
-    l->idle = g;
-    l->idle_count++;
-}
-
-/* The group that takes size more bytes: the last one, or a new one behind it. */
-static struct log_group *group_with_room(struct log *l, size_t size)
-{
-    struct log_group *g = l->gathered_last;
-    if (g != NULL && (g->count == 0 || g->size + size <= l->group_size_max))
-        return group_grow(g, g->size + size) ? g : NULL;
-    g = group_new(l);
-    if (g == NULL)
-        return NULL;
-    g->first_lsn = l->next_lsn;
-    if (l->gathered_last == NULL)
-        l->gathered_first = g;
-    else
-        l->gathered_last->next = g;
-    l->gathered_last = g;
-    return group_grow(g, g->size + size) ? g : NULL;
-}
-
-static enum status append_part(struct log *l, uint32_t count, struct bytes records)
-{
-    struct log_group *g = group_with_room(l, records.size);
-    if (g == NULL)
-        return STATUS_NOMEMORY;
-    memcpy(g->memory + g->size, records.data, records.size);
-    g->size += records.size;
-    g->count += count;
-    l->next_lsn += count;
-    l->gathered_size += records.size;
-    return STATUS_OK;
-}
-
-/* One record at a time, so that groups end between records. */
-static enum status append_each(struct log *l, uint32_t count, struct bytes records)
-{
-    struct record_view record;
-    while (count-- > 0) {
-        struct bytes before = records;
-        ENSURE(record_next(&records, &record) == STATUS_OK);
-        enum status s = append_part(l, 1, bytes_of(before.data, before.size - records.size));
-        if (s != STATUS_OK)
-            return s;
-    }
-    ENSURE(records.size == 0);
-    return STATUS_OK;
-}
-
-/* Where the gathering stood, to go back to. */
-struct mark {
-    struct log_group *last;
-    size_t last_size, gathered_size;
-    uint32_t last_count;
-    uint64_t next_lsn;
-};
-
-static struct mark mark_of(const struct log *l)
-{
-    struct log_group *g = l->gathered_last;
-    return (struct mark){g, g == NULL ? 0 : g->size, l->gathered_size, g == NULL ? 0 : g->count,
-                         l->next_lsn};
-}
-
-static void mark_restore(struct log *l, const struct mark *m)
-{
-    struct log_group **rest = m->last == NULL ? &l->gathered_first : &m->last->next;
-    while (*rest != NULL) {
-        struct log_group *g = *rest;
-        *rest = g->next;
-        group_free(g);
-    }
-    l->gathered_last = m->last;
-    if (m->last != NULL) {
-        m->last->size = m->last_size;
-        m->last->count = m->last_count;
-    }
-    l->gathered_size = m->gathered_size;
-    l->next_lsn = m->next_lsn;
-}
-
-enum status log_append(struct log *l, uint64_t first, uint32_t count, struct bytes records)
-{
-    ENSURE(first == l->next_lsn);
-    ENSURE((count == 0) == (records.size == 0));
-    if (count == 0)
-        return STATUS_OK;
-    if (records.size > LOG_GATHERED_SIZE_MAX - l->gathered_size)
-        return STATUS_NOMEMORY;
-    struct mark before = mark_of(l);
-    const struct log_group *last = l->gathered_last;
-    size_t size = last == NULL ? SEGMENT_GROUP_HEADER_SIZE : last->size;
-    enum status s = size + records.size <= l->group_size_max ? append_part(l, count, records)
-                                                             : append_each(l, count, records);
-    if (s != STATUS_OK)
-        mark_restore(l, &before);
-    return s;
-}
-
-struct log_group *log_group_take(struct log *l)
-{
-    struct log_group *g = l->gathered_first;
-    if (g == NULL || l->under_way != NULL)
-        return NULL;
-    ENSURE(g->count > 0 && g->first_lsn == l->durable_lsn + 1);
-    l->gathered_first = g->next;
-    if (g->next == NULL)
-        l->gathered_last = NULL;
-    g->next = NULL;
-    l->under_way = g;
-    return g;
-}
-
-void log_group_done(struct log *l, struct log_group *g)
-{
-    ENSURE(g != NULL && g == l->under_way);
-    l->under_way = NULL;
-    l->durable_lsn += g->count;
-    l->gathered_size -= g->size - SEGMENT_GROUP_HEADER_SIZE;
-    ENSURE(l->durable_lsn < l->next_lsn);
-    group_retire(l, g);
-}
+/* -- The loop thread -------------------------------------------------------------------------- */
 
 uint64_t log_next_lsn(const struct log *l)
 {
-    return l->next_lsn;
+    return l->gather.next_lsn;
 }
 
 uint64_t log_durable_lsn(const struct log *l)
 {
-    return l->durable_lsn;
+    return l->gather.durable_lsn;
 }
 
-/* -- Segments that are kept: both threads ----------------------------------------------------- */
-
-static enum status kept_append(struct log *l, const struct kept *k)
+enum status log_append(struct log *l, uint64_t first, uint32_t count, struct bytes records)
 {
-    lock(l);
-    enum status s = STATUS_OK;
-    if (l->kept_count == l->kept_capacity) {
-        size_t capacity = l->kept_capacity == 0 ? 16 : 2 * l->kept_capacity;
-        struct kept *grown = realloc(l->kept, capacity * sizeof *grown);
-        if (grown != NULL) {
-            l->kept = grown;
-            l->kept_capacity = capacity;
-        } else {
-            s = STATUS_NOMEMORY;
-        }
-    }
-    if (s == STATUS_OK)
-        l->kept[l->kept_count++] = *k;
-    unlock(l);
-    return s;
+    return gather_append(&l->gather, first, count, records);
 }
 
-/* (5): the oldest segment is wanted neither by recovery nor by retention. */
-static bool oldest_is_free(const struct log *l)
+struct log_group *log_group_take(struct log *l)
 {
-    if (l->kept_count < 2 || l->kept[1].first_lsn > l->released_lsn + 1)
-        return false;
-    uint64_t size = 0;
-    for (size_t i = 1; i + 1 < l->kept_count; i++)
-        size += l->kept[i].size;
-    return size >= l->options.retention_size;
+    return gather_take(&l->gather);
 }
 
-static bool kept_has_free(const struct log *l)
+void log_group_done(struct log *l, struct log_group *g)
 {
-    lock(l);
-    bool found = oldest_is_free(l);
-    unlock(l);
-    return found;
-}
-
-/* Take the oldest segment off the list, if it may go. */
-static bool kept_take_free(struct log *l, struct kept *ret)
-{
-    lock(l);
-    bool found = oldest_is_free(l);
-    if (found) {
-        *ret = l->kept[0];
-        memmove(l->kept, l->kept + 1, --l->kept_count * sizeof *l->kept);
-    }
-    unlock(l);
-    return found;
+    gather_done(&l->gather, g);
 }
 
 void log_release(struct log *l, uint64_t lsn)
 {
-    ENSURE(lsn <= l->durable_lsn);
-    lock(l);
-    if (lsn > l->released_lsn)
-        l->released_lsn = lsn;
-    unlock(l);
-}
-
-/* Bytes of k at or below lsn, as if all records were of one size. */
-static uint64_t kept_size_below(const struct kept *k, uint64_t end_lsn, uint64_t lsn)
-{
-    uint64_t used = k->used - DISK_ALIGNMENT;
-    if (lsn < k->first_lsn)
-        return 0;
-    if (lsn + 1 >= end_lsn)
-        return used;
-    return (uint64_t)((double)used * (double)(lsn + 1 - k->first_lsn) /
-                      (double)(end_lsn - k->first_lsn));
+    ENSURE(lsn <= l->gather.durable_lsn);
+    retention_release(&l->retention, lsn);
 }
 
 uint64_t log_replay_size(const struct log *l)
 {
-    uint64_t size = 0;
-    lock(l);
-    for (size_t i = 0; i < l->kept_count; i++) {
-        const struct kept *k = &l->kept[i];
-        uint64_t end = i + 1 < l->kept_count ? k[1].first_lsn : l->durable_lsn + 1;
-        size += k->used - DISK_ALIGNMENT - kept_size_below(k, end, l->released_lsn);
-    }
-    unlock(l);
-    return size;
+    return retention_replay_size(&l->retention, l->gather.durable_lsn);
 }
 
 void log_count(const struct log *l, uint64_t *ret_segments, uint64_t *ret_bytes)
 {
-    lock(l);
-    *ret_segments = l->kept_count;
-    *ret_bytes = 0;
-    for (size_t i = 0; i < l->kept_count; i++)
-        *ret_bytes += l->kept[i].size;
-    unlock(l);
+    retention_count(&l->retention, ret_segments, ret_bytes);
 }
 
 bool log_space_low(const struct log *l)
@@ -387,119 +87,42 @@ enum status log_space_check(struct log *l)
     if (s != STATUS_OK)
         return s;
     l->space_low = free_size < SPACE_LOW_SIZE && free_size < total_size / 20;
-    lock(l);
     if (free_size >= 2 * l->options.segment_size)
         l->prepare_paused = false;
-    unlock(l);
     return STATUS_OK;
 }
 
-/* -- The next segment: the sync thread -------------------------------------------------------- */
+/* -- Preparing: the sync thread --------------------------------------------------------------- */
 
-static void spare_drop(struct log *l)
-{
-    if (l->spare != NULL)
-        l->disk->verbs->close(&l->spare);
-    l->spare_size = 0;
-    l->spare_ready = false;
-}
-
-static enum status write_zeros(struct log *l, struct disk_file *f, uint64_t from, uint64_t to,
-                               uint64_t *ret_end)
-{
-    uint64_t size = to - from < ZEROS_SIZE ? to - from : ZEROS_SIZE;
-    enum status s = l->disk->verbs->write(f, from, bytes_of(zeros, (size_t)size));
-    *ret_end = s == STATUS_OK ? from + size : from;
-    return s;
-}
-
-/* The rename is synced before the file's old content is overwritten: else a crash could show the
- * old name with another segment's header. */
-static enum status spare_recycle(struct log *l, const struct kept *k)
-{
-    const struct disk_verbs *v = l->disk->verbs;
-    char name[NAME_SIZE];
-    segment_name(name, k->number);
-    enum status s = v->rename(l->disk, name, SPARE_NAME);
-    if (s == STATUS_OK)
-        s = sync_directory(l);
-    if (s == STATUS_OK)
-        s = v->open(l->disk, SPARE_NAME, DISK_DIRECT, &l->spare, NULL);
-    if (s != STATUS_OK)
-        return s;
-    l->spare_size = k->size;
-    l->spare_ready = true;
-    return STATUS_OK;
-}
-
-static enum status spare_begin(struct log *l)
+/* One step on the way to a spare of size bytes; the first one prefers to recycle. */
+static enum status prepare_step(struct log *l, uint64_t size)
 {
     struct kept k;
-    l->spare_size = 0;
-    if (kept_take_free(l, &k))
-        return spare_recycle(l, &k);
-    return l->disk->verbs->open(l->disk, SPARE_TMP_NAME, DISK_CREATE | DISK_DIRECT, &l->spare,
-                                NULL);
+    char path[FOLDER_PATH_SIZE];
+    if (l->spare.file != NULL)
+        return spare_step(&l->spare, size);
+    if (!retention_take_free(&l->retention, &k))
+        return spare_begin(&l->spare, NULL, 0);
+    folder_segment_path(path, k.number);
+    return spare_begin(&l->spare, path, k.size);
 }
 
-/* All zeros are durable: the spare gets its name. */
-static enum status spare_finish(struct log *l)
+static bool prepare_wanted(const struct log *l)
 {
-    enum status s = l->disk->verbs->rename(l->disk, SPARE_TMP_NAME, SPARE_NAME);
-    if (s == STATUS_OK)
-        s = sync_directory(l);
-    l->spare_ready = s == STATUS_OK;
-    return s;
+    bool spare = spare_holds(&l->spare, l->options.segment_size);
+    return (!spare && !l->prepare_paused) || retention_has_free(&l->retention);
 }
 
-static bool spare_holds(const struct log *l, uint64_t size)
-{
-    return l->spare_ready && l->spare_size >= size;
-}
-
-/* One step on the way to spare_holds(l, size). */
-static enum status spare_step(struct log *l, uint64_t size)
-{
-    if (l->spare == NULL)
-        return spare_begin(l);
-    if (l->spare_size < size)
-        return write_zeros(l, l->spare, l->spare_size, size, &l->spare_size);
-    return spare_finish(l);
-}
-
-/* No room to prepare ahead: give back what was taken, and wait for better times. Only
- * log_group_write() must have its segment. */
-static enum status prepare_pause(struct log *l)
-{
-    bool unfinished = !l->spare_ready;
-    spare_drop(l);
-    enum status s = unfinished ? l->disk->verbs->remove(l->disk, SPARE_TMP_NAME) : STATUS_OK;
-    lock(l);
-    l->prepare_paused = true;
-    unlock(l);
-    return s == STATUS_NOTFOUND ? STATUS_OK : s;
-}
-
-static bool prepare_wanted(struct log *l)
-{
-    if (spare_holds(l, l->options.segment_size))
-        return kept_has_free(l);
-    lock(l);
-    bool wanted = !l->prepare_paused || oldest_is_free(l);
-    unlock(l);
-    return wanted;
-}
-
-/* A released segment beyond the one that is recycled. No directory sync: if the removal is lost, the
- * next log_open() repeats it. */
+/* A released segment beyond the one that is recycled. No directory sync: if the removal is lost,
+ * the next log_open() does it again, or keeps the segment. */
 static enum status drop_oldest(struct log *l)
 {
     struct kept k;
-    char name[NAME_SIZE];
-    if (!kept_take_free(l, &k))
+    char path[FOLDER_PATH_SIZE];
+    if (!retention_take_free(&l->retention, &k))
         return STATUS_OK;
-    segment_name(name, k.number);
-    return l->disk->verbs->remove(l->disk, name);
+    folder_segment_path(path, k.number);
+    return l->disk->verbs->remove(l->disk, path);
 }
 
 enum status log_prepare(struct log *l, bool *ret_more)
@@ -507,23 +130,32 @@ enum status log_prepare(struct log *l, bool *ret_more)
     *ret_more = false;
     if (!prepare_wanted(l))
         return STATUS_OK;
-    enum status s = spare_holds(l, l->options.segment_size)
+    enum status s = spare_holds(&l->spare, l->options.segment_size)
                         ? drop_oldest(l)
-                        : spare_step(l, l->options.segment_size);
-    if (s == STATUS_FULL)
-        s = prepare_pause(l);
+                        : prepare_step(l, l->options.segment_size);
+    if (s == STATUS_FULL) {
+        /* Give back what was taken and wait for better times: only log_group_write() must have its
+         * segment. */
+        l->prepare_paused = true;
+        s = spare_abandon(&l->spare);
+    }
     *ret_more = s == STATUS_OK && prepare_wanted(l);
     return s;
 }
 
 /* -- Writing: the sync thread ----------------------------------------------------------------- */
 
+static uint8_t *aligned_memory(uint64_t size)
+{
+    return aligned_alloc(MEMORY_ALIGNMENT,
+                         (size + MEMORY_ALIGNMENT - 1) / MEMORY_ALIGNMENT * MEMORY_ALIGNMENT);
+}
+
 static enum status write_footer(struct log *l, uint32_t rows, uint64_t last_lsn)
 {
     uint64_t size = segment_footer_size(rows);
     ENSURE(l->offset + size <= l->file_size);
-    uint8_t *memory = aligned_alloc(MEMORY_ALIGNMENT,
-                                    (size + MEMORY_ALIGNMENT - 1) & ~(MEMORY_ALIGNMENT - 1ull));
+    uint8_t *memory = aligned_memory(size);
     if (memory == NULL)
         return STATUS_NOMEMORY;
     struct segment_footer footer = {
@@ -548,282 +180,235 @@ static enum status write_header(struct log *l, struct disk_file *f, uint64_t num
     return l->disk->verbs->write(f, 0, bytes_of(block, sizeof block));
 }
 
-/* Give the spare its header and its name in the log, both durable before a group goes in. */
+/* Give the spare its header and its place in the log, both durable before a group goes in. */
 static enum status open_next(struct log *l, uint64_t first_lsn)
 {
-    char name[NAME_SIZE];
-    segment_name(name, l->number + 1);
-    enum status s = write_header(l, l->spare, l->number + 1, first_lsn);
+    struct kept next = {l->number + 1, first_lsn, DISK_ALIGNMENT, l->spare.size};
+    char path[FOLDER_PATH_SIZE];
+    folder_segment_path(path, next.number);
+    enum status s = write_header(l, l->spare.file, next.number, first_lsn);
     if (s == STATUS_OK)
-        s = l->disk->verbs->rename(l->disk, SPARE_NAME, name);
-    return s == STATUS_OK ? sync_directory(l) : s;
+        s = l->disk->verbs->rename(l->disk, FOLDER_SPARE, path);
+    if (s == STATUS_OK)
+        s = folder_sync(l->disk);
+    if (s == STATUS_OK)
+        s = retention_append(&l->retention, &next);
+    if (s != STATUS_OK)
+        return s;
+    l->disk->verbs->close(&l->file);
+    l->file = spare_take(&l->spare, &l->file_size);
+    l->number = next.number;
+    l->offset = DISK_ALIGNMENT;
+    segment_slots_clear(&l->slots);
+    return STATUS_OK;
 }
 
-/* Seal the open segment and go on in the next one, which holds at least size bytes. rows: how many
+/* Seal the open segment and go on in the next one, which gets at least size bytes. rows: how many
  * rows of l->slots belong to the old one. */
 static enum status roll(struct log *l, uint32_t rows, uint64_t first_lsn, uint64_t size)
 {
     enum status s = write_footer(l, rows, first_lsn - 1);
-    while (s == STATUS_OK && !spare_holds(l, size))
-        s = spare_step(l, size);
+    while (s == STATUS_OK && !spare_holds(&l->spare, size))
+        s = prepare_step(l, size);
     if (s == STATUS_OK)
         s = open_next(l, first_lsn);
-    struct kept next = {l->number + 1, first_lsn, DISK_ALIGNMENT, l->spare_size};
-    if (s == STATUS_OK)
-        s = kept_append(l, &next);
-    if (s != STATUS_OK)
-        return s;
-    l->disk->verbs->close(&l->file);
-    l->file = l->spare;
-    l->file_size = l->spare_size;
-    l->number++;
-    l->offset = DISK_ALIGNMENT;
-    l->spare = NULL;
-    l->spare_size = 0;
-    l->spare_ready = false;
-    segment_slots_clear(&l->slots);
-    return drop_oldest(l);
+    return s == STATUS_OK ? drop_oldest(l) : s;
 }
 
-/* Make sure that size bytes and the footer behind them fit into the open segment. */
-static enum status make_room(struct log *l, const struct log_group *g, struct bytes records)
+/* Make sure that the group and the footer behind it fit into the open segment. */
+static enum status make_room(struct log *l, const struct log_group *g)
 {
     uint32_t rows = l->slots.count, count;
-    uint64_t size = segment_align(g->size);
-    enum status s = segment_slots_reserve(&l->slots, records, &count);
+    enum status s = segment_slots_reserve(&l->slots, gather_records(g), &count);
     if (s != STATUS_OK)
         return s;
     ENSURE(count == g->count);
-    if (l->offset + size + segment_footer_size(l->slots.count) <= l->file_size)
+    uint64_t need = segment_align(g->size) + segment_footer_size(l->slots.count);
+    if (l->offset + need <= l->file_size)
         return STATUS_OK;
-    /* More rows than the group alone needs: enough. */
-    uint64_t need = DISK_ALIGNMENT + size + segment_footer_size(l->slots.count);
-    s = roll(l, rows, g->first_lsn, need < l->options.segment_size ? l->options.segment_size : need);
-    return s == STATUS_OK ? segment_slots_reserve(&l->slots, records, &count) : s;
+    /* For a new segment need is too much, since the rows of the old one are counted: no harm. */
+    need += DISK_ALIGNMENT;
+    if (need < l->options.segment_size)
+        need = l->options.segment_size;
+    s = roll(l, rows, g->first_lsn, need);
+    return s == STATUS_OK ? segment_slots_reserve(&l->slots, gather_records(g), &count) : s;
 }
 
-static enum status write_group(struct log *l, const struct log_group *g)
+static void seal(const struct log *l, struct log_group *g)
 {
-    size_t size = segment_align(g->size);
-    enum status s = l->disk->verbs->write(l->file, l->offset, bytes_of(g->memory, size));
-    if (s == STATUS_IO && MUTANT(24))
-        s = l->disk->verbs->sync(l->file);
-    return s;
-}
-
-enum status log_group_write(struct log *l, struct log_group *g)
-{
-    struct bytes records = bytes_of(g->memory + SEGMENT_GROUP_HEADER_SIZE,
-                                    g->size - SEGMENT_GROUP_HEADER_SIZE);
-    enum status s = make_room(l, g, records);
-    if (s != STATUS_OK)
-        return s;
     struct segment_group header = {
         .size = (uint32_t)g->size,
         .count = g->count,
         .first_lsn = g->first_lsn,
-        .durable_lsn = g->first_lsn - 1,
+        .durable_lsn = g->first_lsn - 1, /* (2) */
         .number = l->number,
         .node_tag = l->options.node_tag,
     };
     segment_group_seal(g->memory, &header);
     memset(g->memory + g->size, 0, segment_align(g->size) - g->size);
-    s = write_group(l, g);
+}
+
+enum status log_group_write(struct log *l, struct log_group *g)
+{
+    enum status s = make_room(l, g);
     if (s != STATUS_OK)
         return s;
-    segment_slots_add(&l->slots, records, l->offset);
-    l->offset += segment_align(g->size);
-    lock(l);
-    l->kept[l->kept_count - 1].used = l->offset;
-    unlock(l);
+    seal(l, g);
+    uint64_t size = segment_align(g->size);
+    s = l->disk->verbs->write(l->file, l->offset, bytes_of(g->memory, size));
+    if (s == STATUS_IO && MUTANT(24))
+        s = l->disk->verbs->sync(l->file);
+    if (s != STATUS_OK)
+        return s;
+    segment_slots_add(&l->slots, gather_records(g), l->offset);
+    l->offset += size;
+    retention_use(&l->retention, l->offset);
     return STATUS_OK;
 }
 
-/* -- Opening ---------------------------------------------------------------------------------- */
+/* -- Opening: what the folder holds ----------------------------------------------------------- */
 
-/* What the directory holds. */
-struct listing {
-    struct replay_segment *segments; /* sorted by number */
-    size_t count, capacity;
-    size_t first; /* those before it are no longer part of the log */
-    bool spare, spare_tmp, rewrite_tmp;
-    bool no_memory;
+struct opening {
+    struct log *log;
+    struct folder folder;
+    size_t first;                    /* in folder.numbers: those before it are behind a gap */
+    struct replay_segment *segments; /* like folder.numbers from first on */
+    size_t count;
+    struct replay replay;
+    struct kept last; /* of the last segment */
+    struct error *reterr;
 };
 
-/* The number in a segment's name; 0: not a segment. */
-static uint64_t number_of(const char *name)
+static enum status words(const struct opening *o, enum status s, const char *doing)
 {
-    char again[NAME_SIZE];
-    char *end;
-    uint64_t number = strtoull(name, &end, 10);
-    segment_name(again, number);
-    return strcmp(again + sizeof DIRECTORY, name) == 0 ? number : 0;
+    return error_set(o->reterr, s, "%s '" FOLDER_NAME "': %s", doing, status_text(s));
 }
 
-static void listing_add(void *arg, const char *name)
+/* Segments before a gap were recycled or removed, and a crash kept their names. If they were
+ * wanted, begins_in_time() finds out. */
+static enum status find_segments(struct opening *o)
 {
-    struct listing *list = arg;
-    list->spare |= strcmp(name, SPARE_NAME + sizeof DIRECTORY) == 0;
-    list->spare_tmp |= strcmp(name, SPARE_TMP_NAME + sizeof DIRECTORY) == 0;
-    list->rewrite_tmp |= strcmp(name, REWRITE_TMP_NAME + sizeof DIRECTORY) == 0;
-    uint64_t number = number_of(name);
-    if (number == 0)
-        return;
-    if (list->count == list->capacity) {
-        size_t capacity = list->capacity == 0 ? 16 : 2 * list->capacity;
-        struct replay_segment *grown = realloc(list->segments, capacity * sizeof *grown);
-        if (grown == NULL) {
-            list->no_memory = true;
-            return;
-        }
-        list->segments = grown;
-        list->capacity = capacity;
-    }
-    list->segments[list->count++] = (struct replay_segment){.number = number};
-}
-
-static int by_number(const void *a, const void *b)
-{
-    const struct replay_segment *x = a, *y = b;
-    return x->number < y->number ? -1 : x->number > y->number;
-}
-
-/* Segments in front of a gap were recycled, and the crash kept their names. */
-static void find_gap(struct listing *list)
-{
-    size_t first = list->count == 0 ? 0 : list->count - 1;
-    while (first > 0 && list->segments[first - 1].number + 1 == list->segments[first].number)
+    const uint64_t *numbers = o->folder.numbers;
+    size_t first = o->folder.count == 0 ? 0 : o->folder.count - 1;
+    while (first > 0 && numbers[first - 1] + 1 == numbers[first])
         first--;
-    list->first = first;
-}
-
-static enum status listing_read(struct log *l, struct listing *list, struct error *reterr)
-{
-    const struct disk_verbs *v = l->disk->verbs;
-    enum status s = v->make_directory(l->disk, DIRECTORY);
-    if (s == STATUS_OK)
-        s = v->sync_directory(l->disk, "");
-    if (s == STATUS_OK)
-        s = v->list(l->disk, DIRECTORY, listing_add, list);
-    if (s == STATUS_OK && list->no_memory)
-        s = STATUS_NOMEMORY;
-    if (s != STATUS_OK)
-        return error_set(reterr, s, "directory '%s': %s", DIRECTORY, status_text(s));
-    if (list->count == 0)
-        return STATUS_OK;
-    qsort(list->segments, list->count, sizeof *list->segments, by_number);
-    find_gap(list);
-    return STATUS_OK;
-}
-
-static enum status remove_if(struct log *l, bool present, const char *name)
-{
-    return present ? l->disk->verbs->remove(l->disk, name) : STATUS_OK;
-}
-
-static enum status drop_before_gap(struct log *l, const struct listing *list)
-{
-    enum status s = STATUS_OK;
-    for (size_t i = 0; i < list->first && s == STATUS_OK; i++) {
-        char name[NAME_SIZE];
-        segment_name(name, list->segments[i].number);
-        s = l->disk->verbs->remove(l->disk, name);
+    o->first = first;
+    o->count = o->folder.count - first;
+    o->segments = calloc(o->count + 1, sizeof *o->segments);
+    if (o->segments == NULL)
+        return words(o, STATUS_NOMEMORY, "open folder");
+    for (size_t i = 0; i < o->count; i++) {
+        o->segments[i].number = numbers[first + i];
+        folder_segment_path(o->segments[i].path, numbers[first + i]);
     }
-    return s;
+    return STATUS_OK;
 }
 
 /* Headers of all segments, and whether they follow each other. */
-static enum status headers_read(struct replay *r, struct listing *list, struct error *reterr)
+static enum status read_headers(struct opening *o)
 {
-    for (size_t i = list->first; i < list->count; i++) {
-        struct replay_segment *s = &list->segments[i];
-        char name[NAME_SIZE];
-        segment_name(name, s->number);
-        s->name = name;
-        enum status got = replay_header(r, s, reterr);
-        s->name = NULL;
+    for (size_t i = 0; i < o->count; i++) {
+        struct replay_segment *s = &o->segments[i];
+        enum status got = replay_header(&o->replay, s, o->reterr);
         if (got != STATUS_OK)
             return got;
-        if (i == list->first)
+        if (i == 0)
             continue;
         if (s->first_lsn < s[-1].first_lsn)
-            return error_set(reterr, STATUS_CORRUPT, "segment %s, offset 0: begins at record "
-                             "%" PRIu64 ", the segment before it at %" PRIu64,
-                             name, s->first_lsn, s[-1].first_lsn);
+            return error_set(o->reterr, STATUS_CORRUPT,
+                             "segment %s, offset 0: begins at record %" PRIu64
+                             ", the segment before it at %" PRIu64,
+                             s->path, s->first_lsn, s[-1].first_lsn);
         s[-1].next_first_lsn = s->first_lsn;
     }
     return STATUS_OK;
 }
 
-static enum status begins_too_late(const struct listing *list, uint64_t after,
-                                   struct error *reterr)
+/* Does the log reach back to the checkpoint's position? */
+static enum status begins_in_time(const struct opening *o)
 {
-    const struct replay_segment *first = &list->segments[list->first];
-    return error_set(reterr, STATUS_CORRUPT,
-                     "segment " DIRECTORY "/%010" PRIu64 ".seg, offset 0: begins at record %" PRIu64
-                     ", but the checkpoint ends at %" PRIu64 ": segments are missing",
-                     first->number, first->first_lsn, after);
+    uint64_t after = o->replay.after;
+    if (o->count == 0 && after > 0)
+        return error_set(o->reterr, STATUS_CORRUPT,
+                         "folder '" FOLDER_NAME "' is empty, but the checkpoint ends at record "
+                         "%" PRIu64,
+                         after);
+    if (o->count > 0 && o->segments[0].first_lsn > after + 1)
+        return error_set(o->reterr, STATUS_CORRUPT,
+                         "segment %s, offset 0: begins at record %" PRIu64
+                         ", but the checkpoint ends at %" PRIu64 ": segments are missing",
+                         o->segments[0].path, o->segments[0].first_lsn, after);
+    return STATUS_OK;
 }
 
-/* Verify and deliver one segment, and keep it. */
-static enum status replay_one(struct log *l, struct replay *r, struct replay_segment *s,
-                              struct error *reterr)
+/* True when no record of a sealed segment is wanted. */
+static bool below(const struct opening *o, const struct replay_segment *s)
 {
-    char name[NAME_SIZE];
-    segment_name(name, s->number);
-    s->name = name;
+    return s->next_first_lsn != 0 && s->next_first_lsn <= o->replay.after + 1;
+}
+
+/* Verify and deliver one segment; the last one is not kept before it is rewritten. */
+static enum status replay_one(struct opening *o, const struct replay_segment *s)
+{
     struct kept k = {s->number, s->first_lsn, DISK_ALIGNMENT, s->size};
-    bool skip = s->next_first_lsn != 0 && s->next_first_lsn <= r->after + 1;
-    r->next_lsn = s->first_lsn;
-    enum status got = skip ? replay_skip(r, s, &k.used, reterr) : replay_run(r, s, &k.used, reterr);
-    s->name = NULL;
+    enum status got;
+    o->replay.next_lsn = s->first_lsn;
+    if (below(o, s))
+        got = replay_skip(&o->replay, s, &k.used, o->reterr);
+    else
+        got = replay_run(&o->replay, s, &k.used, o->reterr);
     if (got != STATUS_OK)
         return got;
-    got = kept_append(l, &k);
-    return got == STATUS_OK ? got : error_set(reterr, got, "%s", status_text(got));
-}
-
-static uint64_t replay_total(const struct listing *list, uint64_t after)
-{
-    uint64_t total = 0;
-    for (size_t i = list->first; i < list->count; i++) {
-        const struct replay_segment *s = &list->segments[i];
-        if (s->next_first_lsn == 0 || s->next_first_lsn > after + 1)
-            total += s->size;
+    if (s->next_first_lsn == 0) {
+        o->last = k;
+        return STATUS_OK;
     }
-    return total;
+    got = retention_append(&o->log->retention, &k);
+    return got == STATUS_OK ? got : words(o, got, "open folder");
 }
 
-static enum status replay_all(struct log *l, struct replay *r, struct listing *list,
-                              struct error *reterr)
+static enum status replay_all(struct opening *o)
 {
-    if (list->count == 0)
-        return r->after == 0 ? STATUS_OK
-                             : error_set(reterr, STATUS_CORRUPT,
-                                         "directory '%s' is empty, but the checkpoint ends at "
-                                         "record %" PRIu64,
-                                         DIRECTORY, r->after);
-    enum status s = headers_read(r, list, reterr);
-    if (s != STATUS_OK)
-        return s;
-    if (list->segments[list->first].first_lsn > r->after + 1)
-        return begins_too_late(list, r->after, reterr);
-    r->total = replay_total(list, r->after);
-    for (size_t i = list->first; i < list->count && s == STATUS_OK; i++)
-        s = replay_one(l, r, &list->segments[i], reterr);
+    struct replay *r = &o->replay;
+    enum status s = STATUS_OK;
+    for (size_t i = 0; i < o->count; i++)
+        if (!below(o, &o->segments[i]))
+            r->total += o->segments[i].size;
+    for (size_t i = 0; i < o->count && s == STATUS_OK; i++)
+        s = replay_one(o, &o->segments[i]);
     if (s == STATUS_OK && r->progress != NULL)
         r->progress(r->arg, r->total, r->total, r->records);
     return s;
 }
 
-/* Copy the first `end` bytes of the last segment behind its new header; from is NULL for the first
- * segment of a new log. */
+/* -- Opening: what is changed, after all is verified ------------------------------------------ */
+
+static enum status remove_if(struct log *l, bool present, const char *path)
+{
+    return present ? l->disk->verbs->remove(l->disk, path) : STATUS_OK;
+}
+
+static enum status remove_remains(struct opening *o)
+{
+    struct log *l = o->log;
+    enum status s = remove_if(l, o->folder.spare_tmp, FOLDER_SPARE_TMP);
+    if (s == STATUS_OK)
+        s = remove_if(l, o->folder.rewrite_tmp, FOLDER_REWRITE_TMP);
+    for (size_t i = 0; i < o->first && s == STATUS_OK; i++) {
+        char path[FOLDER_PATH_SIZE];
+        folder_segment_path(path, o->folder.numbers[i]);
+        s = l->disk->verbs->remove(l->disk, path);
+    }
+    return s;
+}
+
+/* Copy the groups, which end at offset `end`. */
 static enum status copy_groups(struct log *l, struct disk_file *from, struct disk_file *to,
                                uint64_t end)
 {
     const struct disk_verbs *v = l->disk->verbs;
-    size_t capacity = end < LOG_GROUP_SIZE_MAX ? (size_t)segment_align(end) : LOG_GROUP_SIZE_MAX;
-    uint8_t *memory = aligned_alloc(DISK_ALIGNMENT, capacity);
+    size_t capacity = end < LOG_GROUP_SIZE_MAX ? (size_t)end : LOG_GROUP_SIZE_MAX;
+    uint8_t *memory = aligned_memory(capacity);
     enum status s = memory == NULL ? STATUS_NOMEMORY : STATUS_OK;
     for (uint64_t at = DISK_ALIGNMENT; s == STATUS_OK && at < end;) {
         size_t size = end - at < capacity ? (size_t)(end - at) : capacity, got = 0;
@@ -838,159 +423,163 @@ static enum status copy_groups(struct log *l, struct disk_file *from, struct dis
     return s;
 }
 
+/* from is NULL for the first segment of a new log. */
 static enum status fill_segment(struct log *l, const struct kept *k, struct disk_file *from,
                                 struct disk_file *to)
 {
     enum status s = write_header(l, to, k->number, k->first_lsn);
-    if (s == STATUS_OK)
+    if (s == STATUS_OK && from != NULL)
         s = copy_groups(l, from, to, k->used);
     for (uint64_t at = k->used; s == STATUS_OK && at < k->size;)
-        s = write_zeros(l, to, at, k->size, &at);
+        s = spare_write_zeros(l->disk, to, at, k->size, &at);
     return s;
 }
 
-/* (4): a new file takes the place of the last segment, whole or not at all. */
-static enum status rewrite_last(struct log *l, bool exists)
+/* (4): a new file takes the place of the last segment, whole or not at all. It stays open. */
+static enum status rewrite_last(struct opening *o)
 {
+    struct log *l = o->log;
     const struct disk_verbs *v = l->disk->verbs;
-    struct kept *k = &l->kept[l->kept_count - 1];
+    struct kept *k = &o->last;
     struct disk_file *from = NULL;
-    char name[NAME_SIZE];
-    segment_name(name, k->number);
+    char path[FOLDER_PATH_SIZE];
+    folder_segment_path(path, k->number);
+    k->size = segment_align(k->size);
     if (k->size < l->options.segment_size)
         k->size = l->options.segment_size;
-    k->size = segment_align(k->size);
-    enum status s = v->open(l->disk, REWRITE_TMP_NAME, DISK_CREATE | DISK_DIRECT, &l->file, NULL);
-    if (s == STATUS_OK && exists)
-        s = v->open(l->disk, name, 0, &from, NULL);
+    enum status s = v->open(l->disk, FOLDER_REWRITE_TMP, DISK_CREATE | DISK_DIRECT, &l->file, NULL);
+    if (s == STATUS_OK && o->count > 0)
+        s = v->open(l->disk, path, 0, &from, NULL);
     if (s == STATUS_OK)
         s = fill_segment(l, k, from, l->file);
     if (from != NULL)
         v->close(&from);
     if (s == STATUS_OK)
-        s = v->rename(l->disk, REWRITE_TMP_NAME, name);
+        s = v->rename(l->disk, FOLDER_REWRITE_TMP, path);
     if (s == STATUS_OK)
-        s = sync_directory(l);
+        s = folder_sync(l->disk);
     l->number = k->number;
     l->offset = k->used;
     l->file_size = k->size;
+    return s == STATUS_OK ? retention_append(&l->retention, k) : s;
+}
+
+/* The rows for one group that the rewritten segment holds. *ret_size: with padding. */
+static enum status restore_group(struct log *l, struct bytes rest, uint64_t offset,
+                                 uint64_t *ret_size)
+{
+    struct segment_group g;
+    uint32_t count;
+    if (!segment_group_peek(rest.data, l->number, l->options.node_tag, &g) || g.size > rest.size ||
+        !segment_group_verify(rest.data, &g))
+        return STATUS_CORRUPT;
+    struct bytes records =
+        bytes_of(rest.data + SEGMENT_GROUP_HEADER_SIZE, g.size - SEGMENT_GROUP_HEADER_SIZE);
+    enum status s = segment_slots_reserve(&l->slots, records, &count);
+    if (s == STATUS_OK)
+        segment_slots_add(&l->slots, records, offset);
+    *ret_size = segment_align(g.size);
     return s;
 }
 
-/* Rows of the footer for the groups that the open segment holds already. */
-static enum status slots_restore(struct log *l)
+/* Read the rewritten segment once more: the rows of its footer, and whether the copy is good. */
+static enum status restore_slots(struct log *l)
 {
-    const struct disk_verbs *v = l->disk->verbs;
-    size_t size = l->offset - DISK_ALIGNMENT, got = 0;
-    uint8_t *memory = malloc(size + 1);
+    size_t size = (size_t)l->offset, got = 0;
+    uint8_t *memory = malloc(size);
     if (memory == NULL)
         return STATUS_NOMEMORY;
-    enum status s = v->read(l->file, DISK_ALIGNMENT, memory, size, &got);
+    enum status s = l->disk->verbs->read(l->file, 0, memory, size, &got);
     if (s == STATUS_OK && got < size)
         s = STATUS_IO;
-    for (size_t at = 0; s == STATUS_OK && at < size;) {
-        struct segment_group g;
-        uint32_t count;
-        if (!segment_group_peek(memory + at, l->number, l->options.node_tag, &g) ||
-            g.size > size - at || !segment_group_verify(memory + at, &g)) {
-            s = STATUS_CORRUPT;
-            break;
-        }
-        struct bytes records = bytes_of(memory + at + SEGMENT_GROUP_HEADER_SIZE,
-                                        g.size - SEGMENT_GROUP_HEADER_SIZE);
-        s = segment_slots_reserve(&l->slots, records, &count);
-        if (s == STATUS_OK)
-            segment_slots_add(&l->slots, records, DISK_ALIGNMENT + at);
-        at += segment_align(g.size);
+    for (uint64_t at = DISK_ALIGNMENT, step; s == STATUS_OK && at < size; at += step) {
+        step = DISK_ALIGNMENT;
+        s = restore_group(l, bytes_of(memory + at, size - at), at, &step);
     }
     free(memory);
     return s;
 }
 
-/* A spare from an earlier life is used again if it is large enough. */
-static enum status spare_adopt(struct log *l)
+static enum status settle(struct opening *o)
 {
-    const struct disk_verbs *v = l->disk->verbs;
-    enum status s = v->open(l->disk, SPARE_NAME, DISK_DIRECT, &l->spare, NULL);
-    if (s == STATUS_OK)
-        s = v->size(l->spare, &l->spare_size);
-    if (s != STATUS_OK)
-        return s;
-    if (l->spare_size >= l->options.segment_size && l->spare_size % DISK_ALIGNMENT == 0) {
-        l->spare_ready = true;
-        return STATUS_OK;
+    struct log *l = o->log;
+    if (o->count == 0) {
+        o->last = (struct kept){1, 1, DISK_ALIGNMENT, l->options.segment_size};
+        o->replay.next_lsn = 1;
     }
-    spare_drop(l);
-    return v->remove(l->disk, SPARE_NAME);
+    enum status s = remove_remains(o);
+    if (s == STATUS_OK)
+        s = rewrite_last(o);
+    if (s == STATUS_OK)
+        s = restore_slots(l);
+    if (s == STATUS_OK && o->folder.spare)
+        s = spare_adopt(&l->spare, l->options.segment_size);
+    if (s != STATUS_OK)
+        return words(o, s, "rewrite the last segment in");
+    l->gather.next_lsn = o->replay.next_lsn;
+    l->gather.durable_lsn = o->replay.next_lsn - 1;
+    return STATUS_OK;
 }
 
-/* All is verified: from here on the directory is changed. */
-static enum status settle(struct log *l, const struct replay *r, const struct listing *list)
+static enum status open_all(struct opening *o)
 {
-    bool exists = list->count > 0;
-    enum status s = STATUS_OK;
-    if (!exists)
-        s = kept_append(l, &(struct kept){1, 1, DISK_ALIGNMENT, l->options.segment_size});
+    enum status s = folder_read(&o->folder, o->log->disk);
+    if (s != STATUS_OK)
+        return words(o, s, "open folder");
+    s = find_segments(o);
     if (s == STATUS_OK)
-        s = remove_if(l, list->spare_tmp, SPARE_TMP_NAME);
+        s = read_headers(o);
     if (s == STATUS_OK)
-        s = remove_if(l, list->rewrite_tmp, REWRITE_TMP_NAME);
+        s = begins_in_time(o);
     if (s == STATUS_OK)
-        s = drop_before_gap(l, list);
-    if (s == STATUS_OK)
-        s = rewrite_last(l, exists);
-    if (s == STATUS_OK)
-        s = slots_restore(l);
-    if (s == STATUS_OK && list->spare)
-        s = spare_adopt(l);
-    l->next_lsn = exists ? r->next_lsn : 1;
-    l->durable_lsn = l->next_lsn - 1;
-    l->released_lsn = r->after;
-    return s;
+        s = replay_all(o);
+    return s == STATUS_OK ? settle(o) : s;
 }
 
-static enum status open_all(struct log *l, struct replay *r, struct error *reterr)
+static struct log *new_log(struct disk *disk, const struct log_options *options, uint64_t after)
 {
-    struct listing list = {0};
-    enum status s = listing_read(l, &list, reterr);
-    if (s == STATUS_OK)
-        s = replay_all(l, r, &list, reterr);
-    if (s == STATUS_OK && (s = settle(l, r, &list)) != STATUS_OK)
-        error_set(reterr, s, "rewrite the last segment in '%s': %s", DIRECTORY, status_text(s));
-    free(list.segments);
-    return s;
+    ENSURE(options->segment_size >= LOG_SEGMENT_SIZE_MIN);
+    ENSURE(options->segment_size % DISK_ALIGNMENT == 0);
+    struct log *l = calloc(1, sizeof *l);
+    if (l == NULL)
+        return NULL;
+    uint64_t group_size_max = options->segment_size / 4; /* little is left over at its end */
+    if (group_size_max > LOG_GROUP_SIZE_MAX)
+        group_size_max = LOG_GROUP_SIZE_MAX;
+    l->disk = disk;
+    l->options = *options;
+    gather_init(&l->gather, (size_t)group_size_max, 1);
+    retention_init(&l->retention, options->retention_size, after);
+    segment_slots_init(&l->slots);
+    spare_init(&l->spare, disk);
+    return l;
 }
 
 struct log *log_open(struct disk *disk, const struct log_options *options, uint64_t after,
                      log_record_fn *fn, log_progress_fn *progress, void *arg, struct error *reterr)
 {
-    ENSURE(options->segment_size >= LOG_SEGMENT_SIZE_MIN);
-    ENSURE(options->segment_size % DISK_ALIGNMENT == 0);
-    struct log *l = calloc(1, sizeof *l);
-    if (l == NULL) {
-        error_set(reterr, STATUS_NOMEMORY, "open the log: out of memory");
-        return NULL;
-    }
-    l->disk = disk;
-    l->options = *options;
-    l->group_size_max = options->segment_size / 4 < LOG_GROUP_SIZE_MAX
-                            ? (size_t)options->segment_size / 4
-                            : LOG_GROUP_SIZE_MAX;
-    ENSURE(pthread_mutex_init(&l->mutex, NULL) == 0);
-    segment_slots_init(&l->slots);
-    struct replay replay = {
-        .disk = disk,
-        .node_tag = options->node_tag,
-        .after = after,
-        .fn = fn,
-        .progress = progress,
-        .arg = arg,
+    struct opening o = {
+        .log = new_log(disk, options, after),
+        .replay = {.disk = disk,
+                   .node_tag = options->node_tag,
+                   .after = after,
+                   .fn = fn,
+                   .progress = progress,
+                   .arg = arg},
+        .reterr = reterr,
     };
     if (reterr != NULL)
         *reterr = (struct error){0};
-    if (open_all(l, &replay, reterr) != STATUS_OK)
-        log_destroy(&l);
-    return l;
+    if (o.log == NULL) {
+        words(&o, STATUS_NOMEMORY, "open folder");
+        return NULL;
+    }
+    folder_init(&o.folder);
+    if (open_all(&o) != STATUS_OK)
+        log_destroy(&o.log);
+    folder_fini(&o.folder);
+    free(o.segments);
+    return o.log;
 }
 
 void log_destroy(struct log **log_p)
@@ -998,19 +587,12 @@ void log_destroy(struct log **log_p)
     struct log *l = *log_p;
     if (l == NULL)
         return;
-    struct log_group *lists[] = {l->gathered_first, l->idle};
-    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
-        for (struct log_group *g = lists[i], *next; g != NULL; g = next) {
-            next = g->next;
-            group_free(g);
-        }
-    group_free(l->under_way);
+    gather_fini(&l->gather);
+    retention_fini(&l->retention);
+    segment_slots_fini(&l->slots);
+    spare_fini(&l->spare);
     if (l->file != NULL)
         l->disk->verbs->close(&l->file);
-    spare_drop(l);
-    segment_slots_fini(&l->slots);
-    free(l->kept);
-    ENSURE(pthread_mutex_destroy(&l->mutex) == 0);
     free(l);
     *log_p = NULL;
 }

@@ -6,7 +6,7 @@
 #include "proto/base/ensure.h"
 #include "storage/mutant.h"
 
-#define WINDOW_SIZE ((size_t)1 << 20)
+#define WINDOW_SIZE   ((size_t)1 << 20)
 #define PROGRESS_STEP (4u << 20)
 
 /* A part of the file in memory. */
@@ -61,10 +61,9 @@ static enum status window_view(struct window *w, uint64_t offset, uint64_t size,
     return STATUS_OK;
 }
 
-static enum status broken(const struct reading *g, enum status s, uint64_t offset,
-                          const char *what)
+static enum status broken(const struct reading *g, enum status s, uint64_t offset, const char *what)
 {
-    return error_set(g->reterr, s, "segment %s, offset %" PRIu64 ": %s", g->segment->name, offset,
+    return error_set(g->reterr, s, "segment %s, offset %" PRIu64 ": %s", g->segment->path, offset,
                      what);
 }
 
@@ -74,11 +73,11 @@ static enum status trouble(const struct reading *g, enum status s)
     return broken(g, s, g->offset, s == STATUS_NOMEMORY ? "out of memory" : "cannot be read");
 }
 
-static enum status reading_open(struct reading *g, struct replay *r,
-                                const struct replay_segment *s, struct error *reterr)
+static enum status reading_open(struct reading *g, struct replay *r, const struct replay_segment *s,
+                                struct error *reterr)
 {
     *g = (struct reading){.replay = r, .segment = s, .reterr = reterr};
-    enum status opened = r->disk->verbs->open(r->disk, s->name, 0, &g->window.file, reterr);
+    enum status opened = r->disk->verbs->open(r->disk, s->path, 0, &g->window.file, reterr);
     if (opened != STATUS_OK)
         return opened;
     opened = r->disk->verbs->size(g->window.file, &g->window.file_size);
@@ -132,8 +131,8 @@ static enum status footer_read(struct reading *g, struct segment_footer *ret)
     const uint8_t *at;
     if (w->file_size < DISK_ALIGNMENT + SEGMENT_FOOTER_HEAD_SIZE)
         return STATUS_NOTFOUND;
-    enum status got = window_view(w, w->file_size - SEGMENT_FOOTER_HEAD_SIZE,
-                                  SEGMENT_FOOTER_HEAD_SIZE, &at);
+    enum status got =
+        window_view(w, w->file_size - SEGMENT_FOOTER_HEAD_SIZE, SEGMENT_FOOTER_HEAD_SIZE, &at);
     if (got != STATUS_OK)
         return got;
     if (!segment_footer_peek(at, g->segment->number, g->replay->node_tag, ret))
@@ -238,8 +237,8 @@ static enum status groups_read(struct reading *g)
             return trouble(g, got);
         if (group.first_lsn != r->next_lsn || group.durable_lsn + 1 != group.first_lsn)
             return broken(g, STATUS_CORRUPT, g->offset, "a good group out of order");
-        struct bytes records = bytes_of(memory + SEGMENT_GROUP_HEADER_SIZE,
-                                        group.size - SEGMENT_GROUP_HEADER_SIZE);
+        struct bytes records =
+            bytes_of(memory + SEGMENT_GROUP_HEADER_SIZE, group.size - SEGMENT_GROUP_HEADER_SIZE);
         got = deliver(g, records, group.count);
         if (got != STATUS_OK)
             return got;

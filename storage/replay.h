@@ -6,6 +6,7 @@
 #ifndef STORAGE_REPLAY_H
 #define STORAGE_REPLAY_H
 
+#include "storage/folder.h"
 #include "storage/log.h"
 #include "storage/segment.h"
 
@@ -23,7 +24,7 @@ struct replay {
 };
 
 struct replay_segment {
-    const char *name;
+    char path[FOLDER_PATH_SIZE];
     uint64_t number, first_lsn;
     uint64_t next_first_lsn; /* of the segment behind it; 0: this is the last one */
     uint64_t size;           /* of the file */

@@ -8,12 +8,12 @@
 #include "proto/base/ensure.h"
 #include "storage/record.h"
 
-#define HEADER_MAGIC 0x67655344u /* "DSeg" */
-#define GROUP_MAGIC 0x70724744u  /* "DGrp" */
-#define FOOTER_MAGIC 0x746f4644u /* "DFot" */
-#define CHECKSUM_SIZE 16u
+#define HEADER_MAGIC       0x67655344u /* "DSeg" */
+#define GROUP_MAGIC        0x70724744u /* "DGrp" */
+#define FOOTER_MAGIC       0x746f4644u /* "DFot" */
+#define CHECKSUM_SIZE      16u
 #define HEADER_CHECKSUM_AT 32u
-#define GROUP_CHECKSUM_AT 48u
+#define GROUP_CHECKSUM_AT  48u
 #define FOOTER_CHECKSUM_AT 48u
 #define SLOTS_CAPACITY_MIN 64u
 
@@ -154,8 +154,7 @@ static enum status slots_grow(struct segment_slots *s)
 }
 
 /* Epoch and seq of an entry, read from their fixed places (record.h). */
-static bool entry_position(const struct record_view *record, uint64_t *ret_epoch,
-                           uint64_t *ret_seq)
+static bool entry_position(const struct record_view *record, uint64_t *ret_epoch, uint64_t *ret_seq)
 {
     if (record->kind != RECORD_ENTRY || record->body.size < 24)
         return false;

@@ -5,9 +5,9 @@
 #include "proto/base/ensure.h"
 #include "tests/sim/random.h"
 
-#define SECTOR 512u
+#define SECTOR    512u
 #define NAME_SIZE 64u
-#define NO_FILE SIZE_MAX
+#define NO_FILE   SIZE_MAX
 
 struct content {
     uint8_t *data;
@@ -31,9 +31,9 @@ struct names {
 };
 
 enum op_kind {
-    OP_WRITE,          /* pending until a sync of its inode */
-    OP_WRITE_DURABLE,  /* DISK_DIRECT */
-    OP_NAME,           /* take `from` away, let `to` mean inode; pending until a directory sync */
+    OP_WRITE,         /* pending until a sync of its inode */
+    OP_WRITE_DURABLE, /* DISK_DIRECT */
+    OP_NAME,          /* take `from` away, let `to` mean inode; pending until a directory sync */
     OP_SYNC,
     OP_SYNC_DIRECTORY, /* of the folder in `to` */
 };

@@ -1,14 +1,14 @@
 /* Disk in memory, as bad as a real one may be; deterministic from its seed.
  *
- * What is written stands in a cache, which reads see, and is pending until a sync. A crash keeps any
- * subset of what is pending: of writes each 512-byte sector on its own, of creations, renames and
- * removals each as a whole; the cache is gone. Writes to DISK_DIRECT files are durable on return.
- * After a failed write or sync the cache shows bytes that the disk may never get.
+ * What is written stands in a cache, which reads see, and is pending until a sync. A crash keeps
+ * any subset of what is pending: of writes each 512-byte sector on its own, of creations, renames
+ * and removals each as a whole; the cache is gone. Writes to DISK_DIRECT files are durable on
+ * return. After a failed write or sync the cache shows bytes that the disk may never get.
  *
  * - disk_sim_crash()             the power fails
  * - disk_sim_kill()              the process ends, the cache stays
- * - disk_sim_begin_torn_write()  what comes is not durable yet: the simulator runs a group's write at
- *                                once but lets it take time; a crash meanwhile falls anywhere inside
+ * - disk_sim_begin_torn_write()  what comes is not durable yet: the simulator runs a group's write
+ * at once but lets it take time; a crash meanwhile falls anywhere inside
  * - disk_sim_faults()            errors to come
  *
  * struct disk itself outlives crash and kill; open files do not: their verbs fail until closed.
@@ -38,8 +38,8 @@ struct disk_sim_faults *disk_sim_faults(struct disk *disk);
 void disk_sim_crash(struct disk *disk);
 void disk_sim_kill(struct disk *disk);
 
-/* on: everything from now on, syncs included, is a sequence that a crash cuts at any point. off: the
- * sequence is over, and as durable as it had been without this. */
+/* on: everything from now on, syncs included, is a sequence that a crash cuts at any point. off:
+ * the sequence is over, and as durable as it had been without this. */
 void disk_sim_begin_torn_write(struct disk *disk, bool on);
 
 /* Flip one bit, in the cache and on the disk. The file exists and is longer than offset. */

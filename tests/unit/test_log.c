@@ -10,8 +10,8 @@
 #include "storage/segment.h"
 #include "tests/lib/disk_sim.h"
 
-#define SEGMENT 8192u
-#define TAG 0x7a67u
+#define SEGMENT           8192u
+#define TAG               0x7a67u
 #define EACH_RECORD_APART 1u
 
 /* A log on a disk, and what was said about its records. */
@@ -110,9 +110,9 @@ static void append(struct fixture *f, uint32_t count, unsigned flags)
     for (uint32_t i = 0; i < count; i++) {
         uint64_t lsn = first + i;
         body_fill(lsn, body);
-        assert_int_equal(record_append(&out, RECORD_ENTRY, (uint32_t)(lsn % 7),
-                                       bytes_of(body, body_size(lsn))),
-                         STATUS_OK);
+        assert_int_equal(
+            record_append(&out, RECORD_ENTRY, (uint32_t)(lsn % 7), bytes_of(body, body_size(lsn))),
+            STATUS_OK);
         if (flags == EACH_RECORD_APART) {
             assert_int_equal(log_append(f->log, lsn, 1, buffer_view(&out)), STATUS_OK);
             buffer_clear(&out);
@@ -600,13 +600,15 @@ static void test_log__a_missing_segment_is_refused_and_nothing_removed(void **st
 }
 
 /* Offsets of all groups in the first segment. */
-static unsigned group_offsets(struct fixture *f, uint64_t offsets[static 64], uint32_t sizes[static 64])
+static unsigned group_offsets(struct fixture *f, uint64_t offsets[static 64],
+                              uint32_t sizes[static 64])
 {
     uint8_t file[SEGMENT];
     unsigned count = 0;
     struct segment_group g;
     read_file(f, "log/0000000001.seg", file, sizeof file);
-    for (uint64_t at = DISK_ALIGNMENT; at + SEGMENT_GROUP_HEADER_SIZE < SEGMENT; at += DISK_ALIGNMENT)
+    for (uint64_t at = DISK_ALIGNMENT; at + SEGMENT_GROUP_HEADER_SIZE < SEGMENT;
+         at += DISK_ALIGNMENT)
         if (segment_group_peek(file + at, 1, TAG, &g)) {
             offsets[count] = at;
             sizes[count++] = g.size;
@@ -770,7 +772,8 @@ static uint64_t durable_at(const struct recording *r, size_t count)
     return durable;
 }
 
-static void record_run(struct recording *r, unsigned groups, uint64_t retention, unsigned reopen_every)
+static void record_run(struct recording *r, unsigned groups, uint64_t retention,
+                       unsigned reopen_every)
 {
     r->f = (struct fixture){
         .disk = disk_sim_new(11),
