@@ -1,0 +1,631 @@
+#include "client/duet.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "proto/base/arena.h"
+#include "proto/base/clock.h"
+#include "proto/codec.h"
+#include "proto/limits.h"
+#include "proto/link.h"
+
+/* A router in a thread, over real sockets, that keeps a few keys itself. */
+#define KEYS_MAX 64
+#define PAGE_KEYS 3
+
+struct entry {
+    char key[32], value[64];
+    size_t key_size, value_size;
+    uint64_t seq;
+};
+
+struct fake {
+    struct link_context *context;
+    struct link *link;
+    char address[64];
+    pthread_t thread;
+    atomic_bool stopping;
+    atomic_bool silent;    /* says nothing at all */
+    atomic_bool holding;   /* answers everything but requests */
+    atomic_uint refusals;  /* so many operations are refused first */
+    atomic_uint requests, operations;
+
+    struct entry entries[KEYS_MAX];
+    size_t entries_count;
+    uint64_t seq;
+    struct arena arena;
+    struct buffer out, page;
+};
+
+static struct entry *entry_of(struct fake *f, struct bytes key)
+{
+    for (size_t i = 0; i < f->entries_count; i++)
+        if (bytes_equal(bytes_of(f->entries[i].key, f->entries[i].key_size), key))
+            return &f->entries[i];
+    return NULL;
+}
+
+static struct bytes value_of(const struct entry *e)
+{
+    return bytes_of(e->value, e->value_size);
+}
+
+struct outcome {
+    enum status status;
+    uint32_t flags;
+    uint64_t seq;
+    struct bytes value;
+};
+
+static bool holds(const struct write *w, const struct entry *e)
+{
+    switch (w->precondition) {
+    case PRECONDITION_NONE:
+        return true;
+    case PRECONDITION_ABSENT:
+        return e == NULL;
+    case PRECONDITION_PRESENT:
+        return e != NULL;
+    case PRECONDITION_VERSION:
+        return e != NULL && w->expected.epoch == 1 && w->expected.seq == e->seq;
+    case PRECONDITION_VALUE:
+        return e != NULL && bytes_equal(w->expected_value, value_of(e));
+    }
+    return false;
+}
+
+static void set(struct fake *f, struct bytes key, struct bytes value)
+{
+    struct entry *e = entry_of(f, key);
+    if (e == NULL) {
+        assert_true(f->entries_count < KEYS_MAX && key.size < sizeof e->key);
+        e = &f->entries[f->entries_count++];
+        memcpy(e->key, key.data, key.size);
+        e->key_size = key.size;
+    }
+    assert_true(value.size < sizeof e->value);
+    memset(e->value, 0, sizeof e->value);
+    if (value.size > 0)
+        memcpy(e->value, value.data, value.size);
+    e->value_size = value.size;
+    e->seq = ++f->seq;
+}
+
+static struct outcome write_one(struct fake *f, struct bytes key, struct bytes part)
+{
+    struct write w;
+    if (codec_unpack_write(part, &f->arena, &w) != STATUS_OK)
+        return (struct outcome){.status = STATUS_MALFORMED};
+    struct entry *e = entry_of(f, key);
+    if (!holds(&w, e))
+        return (struct outcome){STATUS_CONDITION, e != NULL ? ANSWER_VALUE : 0, 0,
+                                e != NULL ? value_of(e) : BYTES_EMPTY};
+    if (w.mutation == MUTATION_INCREMENT) {
+        char text[32];
+        long long sum = (e != NULL ? atoll(e->value) : 0) + w.delta;
+        snprintf(text, sizeof text, "%lld", sum);
+        set(f, key, bytes_text(text));
+        e = entry_of(f, key);
+        return (struct outcome){STATUS_OK, ANSWER_VALUE | 2u << ANSWER_COPIES_SHIFT, e->seq,
+                                value_of(e)};
+    }
+    if (w.mutation == MUTATION_DELETE) {
+        if (e == NULL)
+            return (struct outcome){.status = STATUS_NOTFOUND};
+        *e = f->entries[--f->entries_count];
+        return (struct outcome){.status = STATUS_OK, .seq = ++f->seq};
+    }
+    set(f, key, w.value);
+    return (struct outcome){STATUS_OK, 2u << ANSWER_COPIES_SHIFT, f->seq, BYTES_EMPTY};
+}
+
+/* The cursor is the number of keys seen, in one octet. */
+static struct outcome scan_one(struct fake *f, struct bytes cursor)
+{
+    size_t from = cursor.size == 0 ? 0 : cursor.data[0], count = 0;
+    struct bytes keys[PAGE_KEYS], values[PAGE_KEYS];
+    uint64_t epochs[PAGE_KEYS], seqs[PAGE_KEYS];
+    for (; from + count < f->entries_count && count < PAGE_KEYS; count++) {
+        struct entry *e = &f->entries[from + count];
+        keys[count] = bytes_of(e->key, e->key_size);
+        values[count] = value_of(e);
+        epochs[count] = 1;
+        seqs[count] = e->seq;
+    }
+    uint8_t next = (uint8_t)(from + count);
+    struct scan_page page = {count, keys, values, epochs, seqs,
+                             next < f->entries_count ? bytes_of(&next, 1) : BYTES_EMPTY};
+    buffer_clear(&f->page);
+    assert_int_equal(codec_pack_scan_page(&page, &f->page), STATUS_OK);
+    return (struct outcome){STATUS_OK, ANSWER_VALUE, 0, buffer_view(&f->page)};
+}
+
+static struct outcome do_one(struct fake *f, uint32_t kind, struct bytes key, struct bytes part)
+{
+    if (atomic_load(&f->refusals) > 0) {
+        atomic_fetch_sub(&f->refusals, 1);
+        return (struct outcome){.status = STATUS_BUSY, .flags = ANSWER_RETRY};
+    }
+    if (kind == KIND_WRITE)
+        return write_one(f, key, part);
+    if (kind == KIND_SCAN)
+        return scan_one(f, key);
+    if (kind == KIND_OUTCOME)
+        return (struct outcome){.status = STATUS_ABORTED};
+    struct entry *e = entry_of(f, key);
+    if (e == NULL)
+        return (struct outcome){.status = STATUS_NOTFOUND};
+    return (struct outcome){STATUS_OK, ANSWER_VALUE, e->seq, value_of(e)};
+}
+
+/* Values point into the entries, so each operation is answered by a message of its own. */
+static void on_request(struct fake *f, const struct link_peer *peer, struct bytes frame)
+{
+    struct request m;
+    assert_int_equal(codec_unpack_request(frame, &f->arena, &m), STATUS_OK);
+    atomic_fetch_add(&f->requests, 1);
+    atomic_fetch_add(&f->operations, (unsigned)m.count);
+    for (size_t i = 0; i < m.count; i++) {
+        struct outcome o = do_one(f, m.kinds[i], m.keys[i], m.operations[i]);
+        uint64_t id = m.first_seq + i, epoch = 1;
+        uint32_t status = o.status;
+        struct answer a = {m.client_id, 5, 1, &id, &status, &o.flags, &epoch, &o.seq, &o.value};
+        assert_int_equal(codec_pack_answer(MESSAGE_ANSWER, &a, &f->out), STATUS_OK);
+        link_send(f->link, peer, &f->out);
+    }
+}
+
+static void on_frame(struct fake *f, const struct link_peer *peer, struct bytes frame)
+{
+    enum message_kind kind;
+    if (atomic_load(&f->silent) || codec_peek(frame, &kind) != STATUS_OK)
+        return;
+    struct hello hello = {
+        .protocol_min = 1, .protocol_max = 1, .role = ROLE_ROUTER, .boot_id = 9, .ptime = 5};
+    struct ping pong = {.boot_id = 9, .ptime = 5};
+    if (kind == MESSAGE_HELLO) {
+        assert_int_equal(codec_pack_hello(MESSAGE_HELLO_REPLY, &hello, &f->out), STATUS_OK);
+        link_send(f->link, peer, &f->out);
+    } else if (kind == MESSAGE_PING) {
+        assert_int_equal(codec_pack_ping(MESSAGE_PONG, &pong, &f->out), STATUS_OK);
+        link_send(f->link, peer, &f->out);
+    } else if (kind == MESSAGE_REQUEST && !atomic_load(&f->holding)) {
+        on_request(f, peer, frame);
+    }
+}
+
+static void *fake_main(void *arg)
+{
+    struct fake *f = arg;
+    while (!atomic_load(&f->stopping)) {
+        struct link_peer peer;
+        struct bytes frame;
+        bool any = false;
+        while (link_recv(f->link, &peer, &frame) == STATUS_OK) {
+            on_frame(f, &peer, frame);
+            any = true;
+        }
+        if (!any)
+            usleep(200);
+    }
+    return NULL;
+}
+
+static struct fake *fake_new(void)
+{
+    struct fake *f = calloc(1, sizeof *f);
+    assert_non_null(f);
+    f->context = link_context_new(1, false);
+    arena_init(&f->arena);
+    buffer_init(&f->out, FRAME_BYTES_MAX);
+    buffer_init(&f->page, FRAME_BYTES_MAX);
+    for (int i = 0; i < 100 && f->link == NULL; i++) {
+        snprintf(f->address, sizeof f->address, "tcp://127.0.0.1:%d",
+                 10000 + (int)(clock_random64() % 20000));
+        f->link = link_bind(f->context, LINK_ROUTER_CLIENTS, f->address, NULL);
+    }
+    assert_non_null(f->link);
+    assert_int_equal(pthread_create(&f->thread, NULL, fake_main, f), 0);
+    return f;
+}
+
+static void fake_destroy(struct fake *f)
+{
+    atomic_store(&f->stopping, true);
+    pthread_join(f->thread, NULL);
+    link_destroy(&f->link);
+    link_context_destroy(&f->context);
+    arena_fini(&f->arena);
+    buffer_fini(&f->out);
+    buffer_fini(&f->page);
+    free(f);
+}
+
+static struct duet_client *open_to(const char *routers, const char *timeout_ms)
+{
+    struct duet_error error;
+    struct duet_options *options = duet_options_new();
+    assert_int_equal(duet_options_set(options, "routers", routers, &error), DUET_OK);
+    assert_int_equal(duet_options_set(options, "timeout_ms", timeout_ms, &error), DUET_OK);
+    struct duet_client *client = duet_open(options, &error);
+    assert_non_null(client);
+    duet_options_free(&options);
+    return client;
+}
+
+static void assert_slice(struct duet_slice slice, const char *text)
+{
+    assert_int_equal(slice.size, strlen(text));
+    assert_memory_equal(slice.data, text, slice.size);
+}
+
+/* ---- The cases ---- */
+
+static void test_client__what_was_put_is_got(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new();
+    struct duet_client *c = open_to(f->address, "5000");
+    struct duet_error error;
+    struct duet_result *result;
+    assert_int_equal(duet_put(c, duet_text("apple"), duet_text("red"), NULL, &result, &error),
+                     DUET_OK);
+    assert_int_equal(duet_result_copies(result), 2);
+    assert_true(duet_result_version(result).seq == 1);
+    assert_true(duet_result_id(result).seq == 1);
+    duet_result_free(&result);
+    assert_null(result);
+    assert_int_equal(duet_get(c, duet_text("apple"), &result, &error), DUET_OK);
+    assert_slice(duet_result_value(result), "red");
+    assert_string_equal(duet_result_value(result).data, "red"); /* a zero byte stands behind */
+    duet_result_free(&result);
+    assert_int_equal(duet_get(c, duet_text("pear"), &result, &error), DUET_NOTFOUND);
+    assert_false(duet_result_has_value(result));
+    assert_string_equal(error.message, "no such key");
+    duet_result_free(&result);
+    duet_close(&c);
+    assert_null(c);
+    fake_destroy(f);
+}
+
+static void test_client__conditions_increments_and_deletes_work(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new();
+    struct duet_client *c = open_to(f->address, "5000");
+    struct duet_error error;
+    struct duet_result *result;
+    struct duet_condition absent = {.when = DUET_IF_ABSENT};
+    int64_t sum = 0;
+    assert_int_equal(duet_put(c, duet_text("a"), duet_text("1"), &absent, NULL, &error), DUET_OK);
+    assert_int_equal(duet_put(c, duet_text("a"), duet_text("2"), &absent, &result, &error),
+                     DUET_CONDITION);
+    assert_slice(duet_result_value(result), "1");
+    duet_result_free(&result);
+    assert_int_equal(duet_incr(c, duet_text("a"), -5, &sum, NULL, &error), DUET_OK);
+    assert_int_equal(sum, -4);
+    assert_int_equal(duet_cas(c, duet_text("a"), duet_text("-4"), duet_text("x"), NULL, &error),
+                     DUET_OK);
+    assert_int_equal(duet_cas(c, duet_text("a"), duet_text("-4"), duet_text("y"), NULL, &error),
+                     DUET_CONDITION);
+    assert_int_equal(duet_del(c, duet_text("a"), NULL, NULL, &error), DUET_OK);
+    assert_int_equal(duet_del(c, duet_text("a"), NULL, NULL, &error), DUET_NOTFOUND);
+    struct duet_id id = {1, 1};
+    assert_int_equal(duet_outcome(c, id, duet_text("a"), NULL, &error), DUET_ABORTED);
+    duet_close(&c);
+    fake_destroy(f);
+}
+
+static void test_client__many_keys_come_in_the_order_asked_for(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new();
+    struct duet_client *c = open_to(f->address, "5000");
+    struct duet_error error;
+    struct duet_pair pairs[] = {{duet_text("a"), duet_text("1")},
+                                {duet_text("b"), duet_text("2")},
+                                {duet_text("c"), duet_text("3")}};
+    struct duet_slice keys[] = {duet_text("c"), duet_text("none"), duet_text(""), duet_text("a")};
+    struct duet_result *results[4];
+    assert_int_equal(duet_mput(c, pairs, 3, results, &error), DUET_OK);
+    for (int i = 0; i < 3; i++)
+        duet_result_free(&results[i]);
+    assert_int_equal(duet_mget(c, keys, 4, results, &error), DUET_USAGE); /* the empty key */
+    assert_slice(duet_result_value(results[0]), "3");
+    assert_int_equal(duet_result_code(results[1]), DUET_NOTFOUND);
+    assert_int_equal(duet_result_code(results[2]), DUET_USAGE);
+    assert_slice(duet_result_value(results[3]), "1");
+    for (int i = 0; i < 4; i++)
+        duet_result_free(&results[i]);
+    duet_close(&c);
+    fake_destroy(f);
+}
+
+static void test_client__a_scan_walks_over_all_pages(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new();
+    struct duet_client *c = open_to(f->address, "5000");
+    struct duet_error error;
+    struct duet_slice key, value;
+    char name[16];
+    for (int i = 0; i < 10; i++) {
+        snprintf(name, sizeof name, "k%d", i);
+        assert_int_equal(duet_put(c, duet_text(name), duet_text(name), NULL, NULL, &error),
+                         DUET_OK);
+    }
+    struct duet_scan *scan = duet_scan_open(c, false, &error);
+    for (int i = 0; i < 10; i++) {
+        assert_int_equal(duet_scan_next(scan, &key, &value, NULL, &error), DUET_OK);
+        snprintf(name, sizeof name, "k%d", i);
+        assert_slice(key, name);
+        assert_slice(value, name);
+    }
+    assert_int_equal(duet_scan_next(scan, &key, &value, NULL, &error), DUET_NOTFOUND);
+    assert_int_equal(duet_scan_next(scan, NULL, NULL, NULL, NULL), DUET_NOTFOUND);
+    duet_scan_close(&scan);
+    assert_null(scan);
+    duet_close(&c);
+    fake_destroy(f);
+}
+
+static void count_ok(const struct duet_result *result, void *user)
+{
+    if (duet_result_code(result) == DUET_OK)
+        atomic_fetch_add((atomic_uint *)user, 1);
+}
+
+static void test_client__what_gathers_travels_together(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new();
+    struct duet_client *c = open_to(f->address, "20000");
+    struct duet_error error;
+    atomic_uint done = 0;
+    assert_int_equal(duet_connect(c, 5000, &error), DUET_OK);
+    struct duet_operation op = {
+        .kind = DUET_PUT, .key = duet_text("k"), .value = duet_text("v")};
+    for (int i = 0; i < 5000; i++)
+        assert_int_equal(duet_submit(c, &op, count_ok, &done, &error), DUET_OK);
+    assert_int_equal(duet_drain(c, 20000, &error), DUET_OK);
+    assert_int_equal(atomic_load(&done), 5000);
+    assert_int_equal(atomic_load(&f->operations), 5000);
+    assert_true(atomic_load(&f->requests) < 2500);
+    duet_close(&c);
+    fake_destroy(f);
+}
+
+static void *increment_often(void *arg)
+{
+    struct duet_client *c = arg;
+    for (int i = 0; i < 200; i++)
+        if (duet_incr(c, duet_text("n"), 1, NULL, NULL, NULL) != DUET_OK)
+            return arg;
+    return NULL;
+}
+
+static void test_client__threads_may_share_it(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new();
+    struct duet_client *c = open_to(f->address, "20000");
+    pthread_t threads[8];
+    void *failed;
+    int64_t sum = 0;
+    for (int i = 0; i < 8; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, increment_often, c), 0);
+    for (int i = 0; i < 8; i++) {
+        pthread_join(threads[i], &failed);
+        assert_null(failed);
+    }
+    assert_int_equal(duet_incr(c, duet_text("n"), 0, &sum, NULL, NULL), DUET_OK);
+    assert_int_equal(sum, 1600);
+    duet_close(&c);
+    fake_destroy(f);
+}
+
+static void test_client__refusals_are_tried_again(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new();
+    struct duet_client *c = open_to(f->address, "20000");
+    struct duet_client_info info;
+    atomic_store(&f->refusals, 3);
+    assert_int_equal(duet_put(c, duet_text("a"), duet_text("1"), NULL, NULL, NULL), DUET_OK);
+    duet_client_info(c, &info);
+    assert_true(info.connected && info.retries == 3 && info.completed == 1);
+    assert_string_equal(info.router, f->address);
+    duet_close(&c);
+    fake_destroy(f);
+}
+
+static void test_client__a_silent_router_is_left_for_another(void **state)
+{
+    (void)state;
+    struct fake *silent = fake_new(), *good = fake_new();
+    atomic_store(&silent->silent, true);
+    char routers[160];
+    snprintf(routers, sizeof routers, "%s, %s", silent->address, good->address);
+    for (int i = 0; i < 3; i++) { /* which one is first is drawn */
+        struct duet_client *c = open_to(routers, "20000");
+        assert_int_equal(duet_put(c, duet_text("a"), duet_text("1"), NULL, NULL, NULL), DUET_OK);
+        struct duet_client_info info;
+        duet_client_info(c, &info);
+        assert_string_equal(info.router, good->address);
+        duet_close(&c);
+    }
+    fake_destroy(silent);
+    fake_destroy(good);
+}
+
+static void test_client__without_a_router_it_says_so(void **state)
+{
+    (void)state;
+    struct duet_error error;
+    struct duet_client *c = open_to("tcp://127.0.0.1:1", "100");
+    assert_int_equal(duet_connect(c, 10, &error), DUET_NOCONNECTION);
+    assert_non_null(strstr(error.message, "tcp://127.0.0.1:1"));
+    assert_int_equal(duet_put(c, duet_text("a"), duet_text("1"), NULL, NULL, &error),
+                     DUET_NOCONNECTION);
+    assert_int_equal(error.flags, DUET_RETRYABLE);
+    duet_close(&c);
+}
+
+static void test_client__an_unanswered_write_is_in_doubt(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new();
+    atomic_store(&f->holding, true);
+    struct duet_client *c = open_to(f->address, "300");
+    struct duet_error error;
+    assert_int_equal(duet_connect(c, 5000, &error), DUET_OK);
+    assert_int_equal(duet_put(c, duet_text("a"), duet_text("1"), NULL, NULL, &error),
+                     DUET_INDOUBT);
+    assert_int_equal(error.flags, DUET_IN_DOUBT);
+    assert_int_equal(duet_get(c, duet_text("a"), NULL, &error), DUET_TIMEOUT);
+    duet_close(&c);
+    fake_destroy(f);
+}
+
+static void remember(const struct duet_result *result, void *user)
+{
+    *(enum duet_code *)user = duet_result_code(result);
+}
+
+static void test_client__closing_completes_what_is_outstanding(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new();
+    atomic_store(&f->holding, true);
+    struct duet_client *c = open_to(f->address, "60000");
+    assert_int_equal(duet_connect(c, 5000, NULL), DUET_OK);
+    enum duet_code put = DUET_OK, get = DUET_OK;
+    struct duet_operation op = {.kind = DUET_PUT, .key = duet_text("k")};
+    assert_int_equal(duet_submit(c, &op, remember, &put, NULL), DUET_OK);
+    op.kind = DUET_GET;
+    assert_int_equal(duet_submit(c, &op, remember, &get, NULL), DUET_OK);
+    while (atomic_load(&f->requests) == 0 && duet_drain(c, 50, NULL) != DUET_OK)
+        if (clock_random64() % 4 == 0)
+            break; /* it has left, or has not: both are fine */
+    duet_close(&c);
+    assert_true(put == DUET_INDOUBT || put == DUET_TIMEOUT || put == DUET_NOCONNECTION);
+    assert_true(get == DUET_TIMEOUT || get == DUET_NOCONNECTION);
+    fake_destroy(f);
+}
+
+static void test_client__a_full_window_is_busy_for_those_who_do_not_wait(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new();
+    atomic_store(&f->holding, true);
+    struct duet_client *c = open_to(f->address, "60000");
+    struct duet_error error;
+    struct duet_operation op = {.kind = DUET_PUT, .key = duet_text("k"), .nowait = true};
+    for (int i = 0; i < CLIENT_WINDOW_MAX; i++)
+        assert_int_equal(duet_submit(c, &op, NULL, NULL, &error), DUET_OK);
+    assert_int_equal(duet_submit(c, &op, NULL, NULL, &error), DUET_BUSY);
+    assert_int_equal(error.flags, DUET_RETRYABLE);
+    duet_close(&c);
+    fake_destroy(f);
+}
+
+struct nested {
+    struct duet_client *c;
+    atomic_uint left;
+    enum duet_code sync;
+};
+
+/* Submits the next from inside of the callback, and tries what is forbidden there. */
+static void next_one(const struct duet_result *result, void *user)
+{
+    struct nested *n = user;
+    (void)result;
+    n->sync = duet_get(n->c, duet_text("k"), NULL, NULL);
+    struct duet_operation op = {.kind = DUET_GET, .key = duet_text("k")};
+    if (atomic_fetch_sub(&n->left, 1) > 1)
+        duet_submit(n->c, &op, next_one, n, NULL);
+}
+
+static void test_client__callbacks_may_submit_but_not_wait(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new();
+    struct duet_client *c = open_to(f->address, "20000");
+    struct nested n = {.c = c, .left = 100};
+    struct duet_operation op = {.kind = DUET_GET, .key = duet_text("k")};
+    assert_int_equal(duet_submit(c, &op, next_one, &n, NULL), DUET_OK);
+    assert_int_equal(duet_drain(c, 20000, NULL), DUET_OK);
+    assert_int_equal(atomic_load(&n.left), 0);
+    assert_int_equal(n.sync, DUET_USAGE);
+    duet_close(&c);
+    fake_destroy(f);
+}
+
+static void test_client__wrong_options_are_explained(void **state)
+{
+    (void)state;
+    struct duet_error error;
+    struct duet_options *options = duet_options_new();
+    assert_int_equal(duet_options_set(options, "color", "red", &error), DUET_CONFIG);
+    assert_non_null(strstr(error.message, "timeout_ms"));
+    assert_int_equal(duet_options_set(options, "timeout_ms", "0", &error), DUET_CONFIG);
+    assert_int_equal(duet_options_set(options, "timeout_ms", "5x", &error), DUET_CONFIG);
+    assert_int_equal(duet_options_set(options, "timeout_ms", "-5", &error), DUET_CONFIG);
+    assert_int_equal(duet_options_set(options, "window", "513", &error), DUET_CONFIG);
+    assert_int_equal(duet_options_set(options, "routers", "", &error), DUET_CONFIG);
+    assert_int_equal(duet_options_set(options, "routers", "localhost", &error), DUET_CONFIG);
+    assert_int_equal(duet_options_set(options, "routers", "tcp://localhost", &error), DUET_CONFIG);
+    assert_int_equal(duet_options_set(options, "routers", "127.0.0.1:1 127.0.0.1:2", NULL),
+                     DUET_OK);
+    duet_options_free(&options);
+    duet_options_free(&options);
+    duet_options_free(NULL);
+}
+
+static void test_client__an_empty_or_long_key_is_not_taken(void **state)
+{
+    (void)state;
+    struct duet_error error;
+    struct duet_result *result;
+    struct duet_client *c = open_to("127.0.0.1:1", "50");
+    char key[KEY_SIZE_MAX + 1] = {1};
+    assert_int_equal(duet_get(c, duet_text(""), &result, &error), DUET_USAGE);
+    assert_null(result);
+    assert_int_equal(error.flags, DUET_FATAL);
+    assert_int_equal(duet_get(c, duet_bytes(key, sizeof key), &result, &error), DUET_TOOBIG);
+    assert_null(result);
+    duet_close(&c);
+    duet_close(&c);
+    duet_close(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_client__what_was_put_is_got),
+        cmocka_unit_test(test_client__conditions_increments_and_deletes_work),
+        cmocka_unit_test(test_client__many_keys_come_in_the_order_asked_for),
+        cmocka_unit_test(test_client__a_scan_walks_over_all_pages),
+        cmocka_unit_test(test_client__what_gathers_travels_together),
+        cmocka_unit_test(test_client__threads_may_share_it),
+        cmocka_unit_test(test_client__refusals_are_tried_again),
+        cmocka_unit_test(test_client__a_silent_router_is_left_for_another),
+        cmocka_unit_test(test_client__without_a_router_it_says_so),
+        cmocka_unit_test(test_client__an_unanswered_write_is_in_doubt),
+        cmocka_unit_test(test_client__closing_completes_what_is_outstanding),
+        cmocka_unit_test(test_client__a_full_window_is_busy_for_those_who_do_not_wait),
+        cmocka_unit_test(test_client__callbacks_may_submit_but_not_wait),
+        cmocka_unit_test(test_client__wrong_options_are_explained),
+        cmocka_unit_test(test_client__an_empty_or_long_key_is_not_taken),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
