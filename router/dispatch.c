@@ -171,13 +171,17 @@ static void pass_sent(struct coordinator *c, struct passed *p, const struct oper
     p->write = p->write || operation_writes(op);
 }
 
-/* Rule (4): a refused write that a later operation has, or may have, overtaken is over. */
+/* Rule (4): a write that a later operation has overtaken is over. A refused one is over too when a
+ * later write may have been executed; one that was lost together with later writes is not, for the
+ * node took them in order. */
 static bool overtaken(const struct coordinator *c, const struct operation *op)
 {
-    if (!op->refused_last || !operation_writes(op))
+    if (!operation_writes(op))
         return false;
     if (c->lanes.lanes[op->lane].position_executed > op->position)
         return true;
+    if (!op->refused_last)
+        return false;
     for (uint32_t i = op->lane_next; i != OPERATION_NONE; i = c->slots[i].lane_next) {
         const struct operation *later = &c->slots[i];
         if (later->state == OPERATION_WAITING && operation_writes(later) &&

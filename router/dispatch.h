@@ -9,7 +9,7 @@
  *     again with the same ids, in the same order per key: reads at once to another copy, writes
  *     when the primary answers again.
  * (4) A refused write is sent again only if no later operation of its lane may have been executed;
- *     if one may, the client hears the refusal.
+ *     if one may, the client hears the refusal (or, after an attempt that was lost, of the doubt).
  * (5) At the deadline the client hears what operation_failure() says (rule X4).
  */
 #ifndef ROUTER_DISPATCH_H
