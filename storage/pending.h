@@ -19,6 +19,7 @@ struct pending {
     uint64_t hash;       /* chain hash including this entry */
     uint64_t lsn;        /* of its record in the log */
     uint64_t replay_lsn; /* recovery may start after anything below this; moves when logged again */
+    uint64_t again_lsn;  /* of a copy that is not counted yet; 0: none (replica_log_again) */
     uint64_t logged_ms;  /* when it was appended here */
 
     struct waiter *waiters; /* answered when it commits, newest first */

@@ -287,6 +287,18 @@ static void entry_durable(struct replica *r, const struct durable_item *item)
     r->durable_seq = item->number;
 }
 
+/* The whole series of copies is durable: recovery may begin with it. */
+static void adopt_copies(struct replica *r)
+{
+    for (uint64_t seq = r->commit.seq + 1; seq <= r->last.seq; seq++) {
+        struct pending *p = replica_pending(r, seq);
+        if (p->again_lsn != 0)
+            p->replay_lsn = p->again_lsn;
+        p->again_lsn = 0;
+    }
+    r->again_until = 0;
+}
+
 void replica_durable(struct core *c, struct replica *r, const struct durable_item *item)
 {
     switch (item->kind) {
@@ -297,12 +309,9 @@ void replica_durable(struct core *c, struct replica *r, const struct durable_ite
         if (item->number > r->promise_durable)
             r->promise_durable = item->number;
         break;
-    case DURABLE_AGAIN: {
-        struct pending *p = replica_pending(r, item->number);
-        if (p != NULL && p->replay_lsn < item->lsn && p->lsn < item->lsn)
-            p->replay_lsn = item->lsn;
+    case DURABLE_AGAIN:
+        adopt_copies(r);
         return;
-    }
     }
     if (r->leads)
         lead_durable(c, r);
@@ -322,14 +331,18 @@ void replica_note_commit(struct core *c, struct replica *r)
 
 void replica_log_again(struct core *c, struct replica *r, uint64_t lsn)
 {
+    bool due = false;
+    if (r->again_until != 0)
+        return;
     for (uint64_t seq = r->commit.seq + 1; seq <= r->last.seq; seq++) {
-        const struct pending *p = replica_pending(r, seq);
-        if (p->replay_lsn > lsn)
-            continue;
-        uint64_t again =
-            core_record(c, RECORD_ENTRY, r->slot, bytes_of(p->body, p->body_size));
-        core_when_durable(c, again, r, DURABLE_AGAIN, seq);
+        struct pending *p = replica_pending(r, seq);
+        due = due || p->replay_lsn <= lsn;
+        if (due)
+            p->again_lsn = r->again_until =
+                core_record(c, RECORD_ENTRY, r->slot, bytes_of(p->body, p->body_size));
     }
+    if (r->again_until != 0)
+        core_when_durable(c, r->again_until, r, DURABLE_AGAIN, r->last.seq);
 }
 
 /* Saved state: u32 version, u32 partition, u64 replica id, promised, commit epoch, seq, hash, ptime,

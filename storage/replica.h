@@ -73,6 +73,7 @@ struct replica {
     bool touched;
     bool changed;          /* since the last checkpoint */
     uint64_t noted_commit; /* in the log, or in the table */
+    uint64_t again_until;  /* last lsn of copies under way (replica_log_again); 0: none */
     uint64_t orphan_seq;   /* replay: entries from here on did not chain; 0: none */
 };
 
@@ -106,7 +107,9 @@ void replica_promise(struct core *c, struct replica *r, uint64_t epoch);
 void replica_durable(struct core *c, struct replica *r, const struct durable_item *item);
 /* Note the commit position in the log when it moved since. */
 void replica_note_commit(struct core *c, struct replica *r);
-/* Append pending entries again that were logged at or below lsn. */
+/* When a pending entry was logged at or below lsn: append it and all that are pending behind it again,
+ * so that recovery may start after lsn. The copies count only once all of them are durable: recovery
+ * must meet entries in the order of their seqs. */
 void replica_log_again(struct core *c, struct replica *r, uint64_t lsn);
 
 /* Recovery. */

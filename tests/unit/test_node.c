@@ -337,6 +337,31 @@ static void test_node__a_stuck_entry_is_logged_again_and_does_not_pin_the_log(vo
     assert_value(pair_read(&p, 1, key), "red");
 }
 
+/* Found by sim seed 50: copies of old entries stood behind the first record of a younger one, and
+ * recovery that began between the two lost the younger one. */
+static void test_node__entries_logged_again_keep_their_order_in_the_log(void **state)
+{
+    (void)state;
+    char key[32];
+    pair_key(&p, 0, 0, key);
+    struct write one = increment(1);
+    p.cut = true;
+    pair_write(&p, 0, key, 9, 1, &one);
+    pair_run(&p, 10);
+    pair_checkpoint(&p, 0); /* the first entry is old from here on */
+    pair_run(&p, 10);
+    pair_write(&p, 0, key, 9, 2, &one);
+    pair_run(&p, 10);
+    pair_checkpoint(&p, 0);
+    pair_run(&p, 10);
+    pair_checkpoint(&p, 0);
+    pair_crash(&p, 0); /* before what this checkpoint logged again is durable */
+    p.cut = false;
+    pair_start(&p, 0);
+    pair_run(&p, 600);
+    assert_value(pair_read(&p, 0, key), "2");
+}
+
 static void test_node__operations_on_a_cold_key_keep_their_order(void **state)
 {
     (void)state;
@@ -402,6 +427,7 @@ int main(void)
         CASE(lost_appends_are_sent_again),
         CASE(a_lost_word_of_the_commit_is_said_again),
         CASE(a_stuck_entry_is_logged_again_and_does_not_pin_the_log),
+        CASE(entries_logged_again_keep_their_order_in_the_log),
         COLD(operations_on_a_cold_key_keep_their_order),
         CASE(nonsense_is_refused_and_counted),
     };
