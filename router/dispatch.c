@@ -502,8 +502,7 @@ static void put_attempt(struct coordinator *c, struct batch *b, uint32_t index)
     b->seqs[i] = op->seq;
     b->ack_belows[i] = op->ack_below;
     b->ptime_tokens[i] = op->ptime_token;
-    b->deadlines_ms[i] =
-        op->deadline_ms > c->now_ms ? (uint32_t)(op->deadline_ms - c->now_ms) : 1;
+    b->deadlines_ms[i] = op->deadline_ms > c->now_ms ? (uint32_t)(op->deadline_ms - c->now_ms) : 1;
     b->keys[i] = op->key;
     b->operations[i] = op->body;
 }

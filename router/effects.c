@@ -6,8 +6,8 @@
 
 /* What a cleared item may keep: frames of this size are reused turn after turn. */
 #define FRAME_KEPT_SIZE_MAX ((size_t)64 << 10)
-#define FRAMES_KEPT_MAX ((size_t)256)
-#define CAPACITY_MIN ((size_t)16)
+#define FRAMES_KEPT_MAX     ((size_t)256)
+#define CAPACITY_MIN        ((size_t)16)
 
 void effects_init(struct effects *e)
 {

@@ -2,7 +2,8 @@
 
 void health_init(struct health *h, uint64_t now_ms)
 {
-    *h = (struct health){.state = HEALTH_APART, .quiet_since_ms = now_ms, .silent_since_ms = now_ms};
+    *h =
+        (struct health){.state = HEALTH_APART, .quiet_since_ms = now_ms, .silent_since_ms = now_ms};
 }
 
 void health_connected(struct health *h, uint64_t now_ms)

@@ -68,8 +68,8 @@ static void take_operation(struct coordinator *c, struct taking *t, size_t i)
     }
     op->key = copy(t, m->keys[i]);
     op->body = copy(t, m->operations[i]);
-    op->digest = op->kind == KIND_SCAN ? operation_cursor_digest(op->key)
-                                       : partition_digest(op->key);
+    op->digest =
+        op->kind == KIND_SCAN ? operation_cursor_digest(op->key) : partition_digest(op->key);
     dispatch_start(c, index);
 }
 

@@ -13,13 +13,13 @@
 #include "router/connections.h"
 #include "router/coordinator.h"
 
-#define DRAIN_MAX 256 /* messages taken from one socket before the others have a turn */
-#define EVENTS_MAX 64
-#define WAIT_MAX_MS 1000u
-#define SWEEP_MS 60000u
-#define COMPLAIN_MS 60000u   /* one line per peer and minute about nonsense */
-#define RECONNECT_MS 1000u   /* a DEALER that could not even be made is tried again so often */
-#define MIB ((uint64_t)1 << 20)
+#define DRAIN_MAX    256 /* messages taken from one socket before the others have a turn */
+#define EVENTS_MAX   64
+#define WAIT_MAX_MS  1000u
+#define SWEEP_MS     60000u
+#define COMPLAIN_MS  60000u /* one line per peer and minute about nonsense */
+#define RECONNECT_MS 1000u  /* a DEALER that could not even be made is tried again so often */
+#define MIB          ((uint64_t)1 << 20)
 
 /* What epoll tells: one of these, or FD_NODES + the node's number. */
 enum { FD_SIGNAL, FD_CLIENTS, FD_NODES };
@@ -28,7 +28,7 @@ struct node_link {
     struct link *link; /* NULL: could not be made, or not asked for yet */
     char address[ADDRESS_SIZE_MAX];
     bool connected;
-    bool touched; /* in the loop's list of sockets to look at before it sleeps */
+    bool touched;           /* in the loop's list of sockets to look at before it sleeps */
     uint64_t retry_ms;      /* when link is NULL and address is not empty */
     uint64_t complained_ms; /* when nonsense of it was last in the log; 0: never */
 };
@@ -264,8 +264,8 @@ static void receive_clients(struct loop *l)
             continue; /* too many connections: as if it had not been heard */
         if (s == STATUS_MALFORMED)
             frame = BYTES_EMPTY; /* the coordinator counts it and answers */
-        coordinator_client_message(l->coordinator, l->now_ms, c->source, peer.delimiter != 0,
-                                   frame, &l->effects);
+        coordinator_client_message(l->coordinator, l->now_ms, c->source, peer.delimiter != 0, frame,
+                                   &l->effects);
     }
 }
 
@@ -308,8 +308,7 @@ static bool more_to_read(struct loop *l)
         return true;
     for (uint32_t i = 0; i < l->touched_count; i++) {
         const struct node_link *n = &l->nodes[l->touched[i]];
-        if (n->link != NULL &&
-            (link_readable(n->link) || link_connected(n->link) != n->connected))
+        if (n->link != NULL && (link_readable(n->link) || link_connected(n->link) != n->connected))
             return true;
     }
     return false;

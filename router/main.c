@@ -50,10 +50,11 @@ static enum status options_read(struct option_set *set, struct router_options *o
 
 static void print_help(const struct option_set *set)
 {
-    printf("duet-router: takes clients' requests and finds every key's node\n\n"
-           "  duet-router --nodes tcp://127.0.0.1:7500,tcp://127.0.0.1:7503\n\n"
-           "It keeps nothing: any number of routers may run side by side. Options, from a file "
-           "(--config,\nZPL), the environment (DUET_ROUTER_LISTEN) or flags, the later winning:\n\n");
+    printf(
+        "duet-router: takes clients' requests and finds every key's node\n\n"
+        "  duet-router --nodes tcp://127.0.0.1:7500,tcp://127.0.0.1:7503\n\n"
+        "It keeps nothing: any number of routers may run side by side. Options, from a file "
+        "(--config,\nZPL), the environment (DUET_ROUTER_LISTEN) or flags, the later winning:\n\n");
     option_print_help(set, stdout);
 }
 

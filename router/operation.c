@@ -126,7 +126,8 @@ uint32_t operation_pause(struct operation *op, uint32_t pause_min_ms, uint32_t p
     return op->pause_ms;
 }
 
-/* What the last refusal says to the client: matters between router and nodes are not its business. */
+/* What the last refusal says to the client: matters between router and nodes are not its business.
+ */
 static enum status client_refusal(const struct operation *op)
 {
     bool internal = op->refusal == STATUS_WRONGEPOCH || op->refusal == STATUS_ASKPRIMARY;

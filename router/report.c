@@ -4,9 +4,9 @@
 
 #include "proto/codec.h"
 
-#define NODE_VALUES 3
+#define NODE_VALUES    3
 #define COUNTERS_COUNT (sizeof(struct coordinator_counters) / sizeof(uint64_t))
-#define TEXT_SIZE_MAX (ADDRESS_SIZE_MAX + 32)
+#define TEXT_SIZE_MAX  (ADDRESS_SIZE_MAX + 32)
 
 const char *report_node_name(const struct coordinator *c, uint32_t node)
 {

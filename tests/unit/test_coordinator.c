@@ -16,9 +16,9 @@
  * `alive`; operations are answered by the test. What happens is written down line by line; P is the
  * primary of the operation's key, R its other copy. */
 
-#define NODES 3
+#define NODES        3
 #define ATTEMPTS_MAX 4096
-#define TRACE_SIZE 16384
+#define TRACE_SIZE   16384
 
 struct attempt {
     uint32_t node;
@@ -487,8 +487,8 @@ static void test_coordinator__a_put_goes_to_the_primary_and_its_answer_to_the_cl
     world_destroy(w);
 }
 
-static void test_coordinator__one_turn_makes_one_batch_per_node_and_one_answer_per_client_id(
-    void **state)
+static void
+test_coordinator__one_turn_makes_one_batch_per_node_and_one_answer_per_client_id(void **state)
 {
     (void)state;
     struct world *w = world_started();
@@ -594,8 +594,12 @@ static void test_coordinator__a_value_that_is_too_large_is_refused(void **state)
     uint8_t *large = calloc(1, 10000);
     uint32_t kind = KIND_WRITE;
     struct bytes key = bytes_text("apple"), operation = bytes_of(large, 10000);
-    struct request m = {.client_id = 5, .first_seq = 1, .count = 1, .kinds = &kind,
-                        .keys = &key, .operations = &operation};
+    struct request m = {.client_id = 5,
+                        .first_seq = 1,
+                        .count = 1,
+                        .kinds = &kind,
+                        .keys = &key,
+                        .operations = &operation};
     ask_request(w, 1, false, &m);
     turn(w);
     TRACE(w, "[  0] r > c1 #1 TOOBIG\n");
@@ -671,8 +675,13 @@ static void test_coordinator__an_atomic_batch_is_not_taken_for_a_plain_one(void 
     struct world *w = world_started();
     uint32_t kind = KIND_READ;
     struct bytes key = bytes_text("apple"), none = BYTES_EMPTY;
-    struct request m = {.client_id = 5, .first_seq = 1, .flags = 2, .count = 1, .kinds = &kind,
-                        .keys = &key, .operations = &none};
+    struct request m = {.client_id = 5,
+                        .first_seq = 1,
+                        .flags = 2,
+                        .count = 1,
+                        .kinds = &kind,
+                        .keys = &key,
+                        .operations = &none};
     ask_request(w, 1, false, &m);
     turn(w);
     TRACE(w, "[  0] r > c1 REFUSED MALFORMED\n");
@@ -706,8 +715,12 @@ static void test_coordinator__a_req_client_hears_once_when_all_is_answered(void 
     uint32_t kinds[3] = {KIND_READ, KIND_READ, KIND_READ};
     struct bytes keys[3] = {bytes_text("a"), bytes_text("b"), bytes_text("")};
     struct bytes none[3] = {BYTES_EMPTY, BYTES_EMPTY, BYTES_EMPTY};
-    struct request m = {.client_id = 5, .first_seq = 1, .count = 3, .kinds = kinds,
-                        .keys = keys, .operations = none};
+    struct request m = {.client_id = 5,
+                        .first_seq = 1,
+                        .count = 3,
+                        .kinds = kinds,
+                        .keys = keys,
+                        .operations = none};
     ask_request(w, 1, true, &m);
     turn(w);
     forget(w);
@@ -734,8 +747,13 @@ static void test_coordinator__a_whole_request_without_room_is_busy_as_a_whole(vo
     uint32_t kinds[3] = {KIND_READ, KIND_READ, KIND_READ};
     struct bytes keys[3] = {bytes_text("a"), bytes_text("b"), bytes_text("c")};
     struct bytes none[3] = {BYTES_EMPTY, BYTES_EMPTY, BYTES_EMPTY};
-    struct request m = {.client_id = 5, .first_seq = 1, .flags = REQUEST_WHOLE, .count = 3,
-                        .kinds = kinds, .keys = keys, .operations = none};
+    struct request m = {.client_id = 5,
+                        .first_seq = 1,
+                        .flags = REQUEST_WHOLE,
+                        .count = 3,
+                        .kinds = kinds,
+                        .keys = keys,
+                        .operations = none};
     ask_request(w, 1, false, &m);
     turn(w);
     TRACE(w, "[  0] r > c1 #1 BUSY\n[  0] r > c1 #2 BUSY\n[  0] r > c1 #3 BUSY\n");
@@ -803,7 +821,8 @@ static void test_coordinator__writes_wait_for_the_primary_and_go_again_in_order(
     pass(w, 300);
     char expected[256];
     snprintf(expected, sizeof expected,
-             "[300] r > P put %s #1\n[300] r > P put %s #2\n[300] r > P put %s #3\n", key, key, key);
+             "[300] r > P put %s #1\n[300] r > P put %s #2\n[300] r > P put %s #3\n", key, key,
+             key);
     TRACE(w, expected);
     assert_int_equal(w->resets[0], 1);
     world_destroy(w);
@@ -882,8 +901,8 @@ static void test_coordinator__a_long_pause_of_the_router_itself_makes_no_node_si
 
 /* ---- Order (W8) ------------------------------------------------------------------------------*/
 
-static void test_coordinator__a_read_does_not_overtake_a_write_on_its_way_to_another_copy(
-    void **state)
+static void
+test_coordinator__a_read_does_not_overtake_a_write_on_its_way_to_another_copy(void **state)
 {
     (void)state;
     struct world *w = world_started();
@@ -963,8 +982,8 @@ static void test_coordinator__writes_that_were_all_refused_go_again_in_order(voi
     world_destroy(w);
 }
 
-static void test_coordinator__a_refused_write_ends_when_its_successor_may_have_happened(
-    void **state)
+static void
+test_coordinator__a_refused_write_ends_when_its_successor_may_have_happened(void **state)
 {
     (void)state;
     struct world *w = world_started();
@@ -1005,8 +1024,8 @@ static void test_coordinator__a_refused_operation_is_tried_again_with_growing_pa
     world_destroy(w);
 }
 
-static void test_coordinator__at_the_deadline_a_write_that_was_only_refused_is_not_done(
-    void **state)
+static void
+test_coordinator__at_the_deadline_a_write_that_was_only_refused_is_not_done(void **state)
 {
     (void)state;
     struct world *w = world_started();
@@ -1067,8 +1086,8 @@ static void test_coordinator__a_refusal_after_a_lost_attempt_leaves_a_write_in_d
     world_destroy(w);
 }
 
-static void test_coordinator__a_final_refusal_after_a_lost_attempt_leaves_a_write_in_doubt(
-    void **state)
+static void
+test_coordinator__a_final_refusal_after_a_lost_attempt_leaves_a_write_in_doubt(void **state)
 {
     (void)state;
     struct world *w = world_started();
@@ -1182,8 +1201,12 @@ static struct bytes page(struct world *w, const char *key, const char *next, str
 {
     struct bytes k = key == NULL ? BYTES_EMPTY : bytes_text(key), v = bytes_text("v");
     uint64_t epoch = 1, seq = 1;
-    struct scan_page m = {.count = key != NULL, .keys = &k, .values = &v, .epochs = &epoch,
-                          .seqs = &seq, .next = bytes_text(next)};
+    struct scan_page m = {.count = key != NULL,
+                          .keys = &k,
+                          .values = &v,
+                          .epochs = &epoch,
+                          .seqs = &seq,
+                          .next = bytes_text(next)};
     (void)w;
     buffer_clear(to);
     assert_int_equal(codec_pack_scan_page(&m, to), STATUS_OK);
@@ -1194,9 +1217,9 @@ static struct scan_page last_page(struct world *w)
 {
     struct scan_page m;
     arena_reset(&w->arena, 1 << 20);
-    assert_int_equal(codec_unpack_scan_page(bytes_of(w->last_value, w->last_value_size), &w->arena,
-                                            &m),
-                     STATUS_OK);
+    assert_int_equal(
+        codec_unpack_scan_page(bytes_of(w->last_value, w->last_value_size), &w->arena, &m),
+        STATUS_OK);
     return m;
 }
 
@@ -1299,8 +1322,8 @@ static void test_coordinator__hello_ping_map_and_status_are_answered(void **stat
     world_destroy(w);
 }
 
-static void test_coordinator__a_client_of_a_later_protocol_or_another_cluster_is_refused(
-    void **state)
+static void
+test_coordinator__a_client_of_a_later_protocol_or_another_cluster_is_refused(void **state)
 {
     (void)state;
     struct world *w = world_started();
@@ -1309,7 +1332,9 @@ static void test_coordinator__a_client_of_a_later_protocol_or_another_cluster_is
     client_frame(w, w->out.data, w->out.size);
     buffer_clear(&w->out);
     uint8_t other[16] = {9};
-    hello = (struct hello){.protocol_min = 1, .protocol_max = 1, .role = ROLE_CLIENT,
+    hello = (struct hello){.protocol_min = 1,
+                           .protocol_max = 1,
+                           .role = ROLE_CLIENT,
                            .cluster_id = bytes_of(other, 16)};
     codec_pack_hello(MESSAGE_HELLO, &hello, &w->out);
     client_frame(w, w->out.data, w->out.size);
@@ -1326,7 +1351,8 @@ int main(void)
         cmocka_unit_test(test_coordinator__one_seed_is_enough_to_learn_all_nodes),
         cmocka_unit_test(test_coordinator__operations_wait_until_the_map_is_known),
         cmocka_unit_test(test_coordinator__a_put_goes_to_the_primary_and_its_answer_to_the_client),
-        cmocka_unit_test(test_coordinator__one_turn_makes_one_batch_per_node_and_one_answer_per_client_id),
+        cmocka_unit_test(
+            test_coordinator__one_turn_makes_one_batch_per_node_and_one_answer_per_client_id),
         cmocka_unit_test(test_coordinator__values_of_many_results_in_one_turn_stay_whole),
         cmocka_unit_test(test_coordinator__a_late_or_doubled_result_is_counted_and_dropped),
         cmocka_unit_test(test_coordinator__a_result_for_another_router_is_dropped),
@@ -1334,28 +1360,35 @@ int main(void)
         cmocka_unit_test(test_coordinator__a_value_that_is_too_large_is_refused),
         cmocka_unit_test(test_coordinator__beyond_the_slots_operations_are_busy_at_once),
         cmocka_unit_test(test_coordinator__beyond_the_bytes_a_request_is_busy),
-        cmocka_unit_test(test_coordinator__malformed_and_foreign_frames_are_refused_with_a_sentence),
+        cmocka_unit_test(
+            test_coordinator__malformed_and_foreign_frames_are_refused_with_a_sentence),
         cmocka_unit_test(test_coordinator__an_atomic_batch_is_not_taken_for_a_plain_one),
         cmocka_unit_test(test_coordinator__nonsense_from_a_node_is_counted_and_is_no_sign_of_life),
         cmocka_unit_test(test_coordinator__a_req_client_hears_once_when_all_is_answered),
         cmocka_unit_test(test_coordinator__a_whole_request_without_room_is_busy_as_a_whole),
-        cmocka_unit_test(test_coordinator__a_read_goes_to_the_other_copy_when_the_primary_is_silent),
+        cmocka_unit_test(
+            test_coordinator__a_read_goes_to_the_other_copy_when_the_primary_is_silent),
         cmocka_unit_test(test_coordinator__a_node_that_answers_anything_is_not_silent),
         cmocka_unit_test(test_coordinator__writes_wait_for_the_primary_and_go_again_in_order),
         cmocka_unit_test(test_coordinator__a_lost_connection_is_silence_at_once_and_needs_no_reset),
         cmocka_unit_test(test_coordinator__a_restarted_node_gets_again_what_its_predecessor_had),
         cmocka_unit_test(test_coordinator__an_attempt_without_answer_is_repeated_with_the_same_ids),
         cmocka_unit_test(test_coordinator__a_long_pause_of_the_router_itself_makes_no_node_silent),
-        cmocka_unit_test(test_coordinator__a_read_does_not_overtake_a_write_on_its_way_to_another_copy),
+        cmocka_unit_test(
+            test_coordinator__a_read_does_not_overtake_a_write_on_its_way_to_another_copy),
         cmocka_unit_test(test_coordinator__successors_of_a_refused_write_are_held_back),
         cmocka_unit_test(test_coordinator__a_refused_write_that_was_overtaken_is_not_sent_again),
         cmocka_unit_test(test_coordinator__writes_that_were_all_refused_go_again_in_order),
-        cmocka_unit_test(test_coordinator__a_refused_write_ends_when_its_successor_may_have_happened),
+        cmocka_unit_test(
+            test_coordinator__a_refused_write_ends_when_its_successor_may_have_happened),
         cmocka_unit_test(test_coordinator__a_refused_operation_is_tried_again_with_growing_pauses),
-        cmocka_unit_test(test_coordinator__at_the_deadline_a_write_that_was_only_refused_is_not_done),
-        cmocka_unit_test(test_coordinator__at_the_deadline_a_write_with_an_open_attempt_is_in_doubt),
+        cmocka_unit_test(
+            test_coordinator__at_the_deadline_a_write_that_was_only_refused_is_not_done),
+        cmocka_unit_test(
+            test_coordinator__at_the_deadline_a_write_with_an_open_attempt_is_in_doubt),
         cmocka_unit_test(test_coordinator__a_refusal_after_a_lost_attempt_leaves_a_write_in_doubt),
-        cmocka_unit_test(test_coordinator__a_final_refusal_after_a_lost_attempt_leaves_a_write_in_doubt),
+        cmocka_unit_test(
+            test_coordinator__a_final_refusal_after_a_lost_attempt_leaves_a_write_in_doubt),
         cmocka_unit_test(test_coordinator__a_write_that_never_left_is_not_done_at_its_deadline),
         cmocka_unit_test(test_coordinator__a_read_without_answer_times_out),
         cmocka_unit_test(test_coordinator__a_write_that_was_not_executed_gets_the_newest_token),
@@ -1364,9 +1397,11 @@ int main(void)
         cmocka_unit_test(test_coordinator__a_scan_goes_on_in_the_next_partition),
         cmocka_unit_test(test_coordinator__a_page_inside_a_partition_is_passed_on_as_it_is),
         cmocka_unit_test(test_coordinator__a_scan_skips_empty_partitions_by_itself_and_ends),
-        cmocka_unit_test(test_coordinator__what_is_in_flight_for_a_client_that_left_ends_in_silence),
+        cmocka_unit_test(
+            test_coordinator__what_is_in_flight_for_a_client_that_left_ends_in_silence),
         cmocka_unit_test(test_coordinator__hello_ping_map_and_status_are_answered),
-        cmocka_unit_test(test_coordinator__a_client_of_a_later_protocol_or_another_cluster_is_refused),
+        cmocka_unit_test(
+            test_coordinator__a_client_of_a_later_protocol_or_another_cluster_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,13 +21,13 @@
  * Exempt from (c) and (d) is a write whose refusal got lost with its connection: the router sends
  * it again, and cannot know that a later one was taken meanwhile (router/README.md, limits). */
 
-#define NODES 3
-#define SOURCES 4
-#define KEYS 6
+#define NODES          3
+#define SOURCES        4
+#define KEYS           6
 #define OPERATIONS_MAX 600
-#define FRAMES_MAX 4096
-#define DEADLINE_MS 400
-#define SLOTS 512
+#define FRAMES_MAX     4096
+#define DEADLINE_MS    400
+#define SLOTS          512
 
 #ifdef DUET_MUTANTS
 unsigned mutant;
@@ -42,7 +42,8 @@ struct asked {
     enum status status;
     uint64_t applied_at; /* 0: never; writes */
     uint64_t seen_at;    /* reads: when the node executed the attempt that was answered */
-    unsigned refused, refused_heard; /* attempts that a node refused; of them, heard by the router */
+    unsigned refused,
+        refused_heard; /* attempts that a node refused; of them, heard by the router */
 };
 
 /* A frame on its way; connection tells which DEALER carried it. */
@@ -73,7 +74,7 @@ struct world {
     struct clustermap *map;
     struct model_node nodes[NODES];
     uint64_t now_ms, clock;
-    struct asked asked[OPERATIONS_MAX + 1]; /* by seq, from 1 */
+    struct asked asked[OPERATIONS_MAX + 1];      /* by seq, from 1 */
     uint64_t executed_at[OPERATIONS_MAX + 1][8]; /* reads: by attempt, modulo */
     uint64_t seq_of[SLOTS], token_of[SLOTS];     /* by slot: its newest attempt */
     uint64_t seq_last;
@@ -169,8 +170,13 @@ static void node_batch(struct world *w, uint32_t node, struct bytes frame, unsig
     uint32_t statuses[MESSAGE_OPERATIONS_MAX];
     static struct bytes values[MESSAGE_OPERATIONS_MAX];
     assert_int_equal(codec_unpack_batch(frame, &w->arena, &b), STATUS_OK);
-    struct answer m = {.owner = 99, .ptime = 1, .ids = ids, .statuses = statuses,
-                       .flags = (uint32_t *)zeros, .epochs = zeros, .seqs = zeros,
+    struct answer m = {.owner = 99,
+                       .ptime = 1,
+                       .ids = ids,
+                       .statuses = statuses,
+                       .flags = (uint32_t *)zeros,
+                       .epochs = zeros,
+                       .seqs = zeros,
                        .values = values};
     for (size_t i = 0; i < b.count; i++) {
         enum status s = execute(w, node, &b, i);
@@ -198,8 +204,8 @@ static void node_hears(struct world *w, uint32_t node, struct bytes frame, unsig
         struct ping m = {.boot_id = n->boot, .map_version = w->map->version};
         codec_pack_ping(MESSAGE_PONG, &m, &w->frame);
     } else if (kind == MESSAGE_HELLO) {
-        struct hello m = {.protocol_min = 1, .protocol_max = 1, .role = ROLE_NODE,
-                          .boot_id = n->boot};
+        struct hello m = {
+            .protocol_min = 1, .protocol_max = 1, .role = ROLE_NODE, .boot_id = n->boot};
         codec_pack_hello(MESSAGE_HELLO_REPLY, &m, &w->frame);
     } else {
         assert_int_equal(kind, MESSAGE_MAP_REQUEST);
@@ -297,12 +303,17 @@ static void client_asks(struct world *w)
     uint64_t source = 1 + draw(w, SOURCES);
     if (w->seq_last + count > OPERATIONS_MAX)
         return;
-    struct request m = {.client_id = source, .first_seq = w->seq_last + 1,
-                        .deadline_ms = DEADLINE_MS, .count = count, .kinds = kinds,
-                        .keys = keys, .operations = operations};
+    struct request m = {.client_id = source,
+                        .first_seq = w->seq_last + 1,
+                        .deadline_ms = DEADLINE_MS,
+                        .count = count,
+                        .kinds = kinds,
+                        .keys = keys,
+                        .operations = operations};
     for (uint32_t i = 0; i < count; i++) {
         struct asked *a = &w->asked[++w->seq_last];
-        *a = (struct asked){.source = source, .key = draw(w, KEYS),
+        *a = (struct asked){.source = source,
+                            .key = draw(w, KEYS),
                             .kind = draw(w, 2) ? KIND_READ : KIND_WRITE,
                             .deadline_ms = w->now_ms + DEADLINE_MS};
         kinds[i] = a->kind;
