@@ -19,7 +19,7 @@ struct caller {
     struct world *world;
     struct random random;
     uint32_t index;
-    int64_t rate_ppm, offset_ms;
+    struct world_clock clock;
     struct session *session;
     struct session_effects effects;
     uint32_t sockets[WORLD_ROUTERS_MAX];
@@ -37,8 +37,7 @@ struct caller {
 
 static uint64_t now_ms(const struct caller *c)
 {
-    int64_t now_us = (int64_t)c->world->queue.now_us;
-    return (uint64_t)((now_us + now_us / 1000000 * c->rate_ppm) / 1000 + c->offset_ms);
+    return world_clock_ms(c->world, &c->clock);
 }
 
 struct caller *caller_new(struct world *w, uint32_t index)
@@ -48,8 +47,7 @@ struct caller *caller_new(struct world *w, uint32_t index)
     c->world = w;
     c->index = index;
     random_init(&c->random, w->seed * 3000017 + index);
-    c->rate_ppm = (int64_t)random_range(&c->random, 0, 20000) - 10000;
-    c->offset_ms = (int64_t)random_range(&c->random, 1000, 100000);
+    world_clock_draw(&c->clock, &c->random);
     struct session_options options = {.client_id = random_next(&c->random) | 1,
                                       .seed = random_next(&c->random),
                                       .window = w->knobs.window,

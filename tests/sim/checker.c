@@ -210,7 +210,7 @@ struct node_of { /* one operation that must be ordered, or is in doubt */
     struct checker_operation op;
     size_t origin;      /* index in the caller's array */
     size_t call, reply; /* events; NONE when in doubt */
-    size_t before;      /* the operation of the same session that must come first, or NONE */
+    size_t before;      /* the operation of the same session asked before it, or NONE */
     size_t rank;        /* among the writes with versions; NONE */
     uint64_t zobrist;
     bool ordered;
@@ -344,9 +344,18 @@ static void toggle(struct search *s, struct node_of *n, bool ordered)
     }
 }
 
+/* Has the write that its session asked before it taken effect? (And so all writes before that.) */
+static bool session_allows(const struct search *s, const struct node_of *n)
+{
+    size_t i = n->before;
+    while (i != NONE && s->nodes[i].op.read)
+        i = s->nodes[i].before;
+    return i == NONE || s->nodes[i].ordered;
+}
+
 static bool may_come_next(const struct search *s, const struct node_of *n)
 {
-    if (n->ordered || (n->before != NONE && !s->nodes[n->before].ordered))
+    if (n->ordered || !session_allows(s, n))
         return false;
     return n->rank == NONE || n->rank == s->ranked;
 }

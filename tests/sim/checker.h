@@ -11,7 +11,7 @@
  * writes take effect in the order of their versions, and a read that returns a version shows that
  * write. Nothing breaks where a version is missing (zero); the search is just longer.
  *
- * Operations of one session (not 0) on the key take effect in the order in which they were invoked
+ * An operation takes effect after all writes that its session (not 0) asked before it on the key
  * (design rule W8), those in doubt excepted.
  *
  * The search is Wing and Gong's with Lowe's memory of visited states. With few concurrent operations

@@ -26,7 +26,7 @@ struct gateway {
     struct world *world;
     struct random random;
     uint32_t index;
-    int64_t rate_ppm, offset_ms;
+    struct world_clock clock;
 
     /* The process. */
     uint64_t life;
@@ -44,8 +44,7 @@ static void turn(void *arg, uint64_t life, uint64_t unused);
 
 static uint64_t now_ms(const struct gateway *g)
 {
-    int64_t now_us = (int64_t)g->world->queue.now_us;
-    return (uint64_t)((now_us + now_us / 1000000 * g->rate_ppm) / 1000 + g->offset_ms);
+    return world_clock_ms(g->world, &g->clock);
 }
 
 struct gateway *gateway_new(struct world *w, uint32_t index)
@@ -55,8 +54,7 @@ struct gateway *gateway_new(struct world *w, uint32_t index)
     g->world = w;
     g->index = index;
     random_init(&g->random, w->seed * 2000003 + index);
-    g->rate_ppm = (int64_t)random_range(&g->random, 0, 20000) - 10000;
-    g->offset_ms = (int64_t)random_range(&g->random, 1000, 100000);
+    world_clock_draw(&g->clock, &g->random);
     return g;
 }
 

@@ -41,7 +41,8 @@ struct machine {
     /* Survives the process. */
     struct disk *disk;
     struct table *table;
-    int64_t rate_ppm, offset_ms, wall_ms; /* of its clock */
+    struct world_clock clock;
+    int64_t wall_ms; /* how wrong its wall clock is */
 
     /* The process. */
     uint64_t life; /* raised at each boot and end: late callbacks are for the dead */
@@ -79,11 +80,9 @@ static void turn(void *arg, uint64_t life, uint64_t unused);
 
 static struct node_time time_of(const struct machine *m)
 {
-    int64_t now_us = (int64_t)m->world->queue.now_us;
-    int64_t now_ms = (now_us + now_us / 1000000 * m->rate_ppm + now_us % 1000000 * m->rate_ppm /
-                                                                    1000000) / 1000 + m->offset_ms;
-    return (struct node_time){(uint64_t)now_ms, (uint64_t)((int64_t)WALL_BASE_MS + now_ms +
-                                                           m->wall_ms)};
+    uint64_t now_ms = world_clock_ms(m->world, &m->clock);
+    int64_t wall_ms = (int64_t)WALL_BASE_MS + (int64_t)world_now_ms(m->world) + m->wall_ms;
+    return (struct node_time){now_ms, (uint64_t)wall_ms};
 }
 
 /* ---------------------------------------------------------------- life */
@@ -123,8 +122,7 @@ struct machine *machine_new(struct world *w, uint32_t index)
     m->disk = disk_sim_new(random_next(&m->random));
     m->table = table_mem_new();
     ENSURE(m->disk != NULL && m->table != NULL);
-    m->rate_ppm = (int64_t)random_range(&m->random, 0, 20000) - 10000;
-    m->offset_ms = (int64_t)random_range(&m->random, 1000, 100000);
+    world_clock_draw(&m->clock, &m->random);
     m->wall_ms = (int64_t)random_range(&m->random, 0, 1000) - 500;
     return m;
 }
@@ -249,6 +247,18 @@ static void make_node(struct machine *m, uint64_t incarnation)
     node_on_commit(m->node, on_commit, m);
 }
 
+/* What the table said, before the log is read. */
+static void say_restored(struct machine *m, uint64_t after)
+{
+    struct node_replica_view v;
+    world_say(m->world, "n%u  replays after %" PRIu64, m->index, after);
+    for (uint32_t p = 0; p < m->map->partition_count; p++)
+        if (node_replica(m->node, p, &v))
+            world_say(m->world, "n%u  p%u slot %u promised %" PRIu64 " commit (%" PRIu64 ",%"
+                      PRIu64 ") last %" PRIu64, m->index, p, v.slot, v.promised_epoch,
+                      v.commit_epoch, v.commit_seq, v.last_seq);
+}
+
 static enum status recover(struct machine *m, uint64_t node_tag, struct error *reterr)
 {
     struct recovery r = {.machine = m};
@@ -263,6 +273,7 @@ static enum status recover(struct machine *m, uint64_t node_tag, struct error *r
         *reterr = r.error;
         return status;
     }
+    say_restored(m, after);
     m->log = log_open(m->disk, &options, after, on_record, NULL, &r, reterr);
     if (m->log != NULL)
         return STATUS_OK;

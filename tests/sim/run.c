@@ -60,6 +60,8 @@ void run_here(const struct run_order *order, struct run_result *ret)
     w->tracing = order->tracing;
     w->quiet = order->quiet;
     if (order->tracing)
+        setvbuf(stdout, NULL, _IOLBF, 0);
+    if (order->tracing)
         knobs_print(&w->knobs);
     if (scenario != NULL)
         run_scenario(w, scenario);

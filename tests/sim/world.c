@@ -13,6 +13,7 @@
 #include "tests/sim/faults.h"
 #include "tests/sim/gateway.h"
 #include "tests/sim/machine.h"
+#include "tests/sim/transcript.h"
 #include "tests/sim/watch.h"
 
 #define SAFETY_MAX_MS 120000u  /* of virtual time: then the operations that are left stay unasked */
@@ -85,12 +86,32 @@ static void on_connected(void *arg, uint32_t endpoint, uint32_t socket, bool con
         gateway_connected(w->gateways[endpoint - ENDPOINT_ROUTER(0)], socket, connected);
 }
 
+static const char *endpoint_name(uint32_t endpoint, char to[static 12])
+{
+    if (endpoint >= ENDPOINT_CLIENT(0))
+        snprintf(to, 12, "c%u", (endpoint - ENDPOINT_CLIENT(0)) & 15);
+    else if (endpoint >= ENDPOINT_ROUTER(0))
+        snprintf(to, 12, "r%u", (endpoint - ENDPOINT_ROUTER(0)) & 15);
+    else
+        snprintf(to, 12, "n%u", endpoint & 15);
+    return to;
+}
+
+static void say_frame(struct world *w, uint32_t from, uint32_t to, struct bytes frame)
+{
+    char line[1000], a[12], b[12];
+    transcript_frame(frame, line, sizeof line);
+    world_say(w, "%s > %s  %s", endpoint_name(from, a), endpoint_name(to, b), line);
+}
+
 static void on_taken(void *arg, uint32_t from, uint32_t to, enum network_class class,
                      struct bytes frame)
 {
     struct world *w = arg;
     (void)class;
     world_note(w, from * 64u + to, frame);
+    if (w->tracing)
+        say_frame(w, from, to, frame);
     watch_frame(w->watch, from, to, frame);
 }
 

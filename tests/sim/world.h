@@ -118,6 +118,23 @@ void world_say(struct world *w, const char *format, ...) __attribute__((format(p
 /* Into the trace hash. */
 void world_note(struct world *w, uint64_t tag, struct bytes data);
 
+/* A process's clock: its own beginning, and within 1 % of the true rate. */
+struct world_clock {
+    int64_t rate_ppm, offset_ms;
+};
+
+static inline void world_clock_draw(struct world_clock *c, struct random *r)
+{
+    c->rate_ppm = (int64_t)random_range(r, 0, 20000) - 10000;
+    c->offset_ms = (int64_t)random_range(r, 1000, 100000);
+}
+
+static inline uint64_t world_clock_ms(const struct world *w, const struct world_clock *c)
+{
+    int64_t now_us = (int64_t)w->queue.now_us;
+    return (uint64_t)((now_us + now_us * c->rate_ppm / 1000000) / 1000 + c->offset_ms);
+}
+
 static inline uint64_t world_now_ms(const struct world *w)
 {
     return w->queue.now_us / 1000;
