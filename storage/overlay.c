@@ -5,8 +5,8 @@
  * Invariants:
  * (1) Every entry is in exactly one bucket's chain and one slot's chain.
  * (2) A reference stays valid until its entry moves, which only overlay_put() of the same key does.
- * (3) An entry's inline value area holds `room` units; a value above INLINE_MAX is allocated apart
- *     and the area holds the pointer to it.
+ * (3) A value above INLINE_MAX is allocated apart, in the list of such values, and the entry holds
+ *     the pointer to it.
  */
 #include "storage/overlay.h"
 
@@ -15,14 +15,22 @@
 
 #include "proto/base/ensure.h"
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(at, size)   ((void)(at), (void)(size))
+#define ASAN_UNPOISON_MEMORY_REGION(at, size) ((void)(at), (void)(size))
+#endif
+
 #define UNIT              8u /* bytes; references and sizes count in units */
-#define BLOCK_UNITS_SHIFT 15
+#define BLOCK_UNITS_SHIFT 16
 #define BLOCK_UNITS       (1u << BLOCK_UNITS_SHIFT)
 #define BLOCK_SIZE        ((size_t)BLOCK_UNITS * UNIT)
 #define BLOCKS_MAX        (1u << (32 - BLOCK_UNITS_SHIFT))
-#define INLINE_MAX        1024u /* value bytes inside an entry; larger ones are allocated apart */
+#define INLINE_MAX        2048u /* value bytes inside an entry; larger ones are allocated apart */
 #define BUCKETS_MIN       16u
 #define SLOTS_MIN         16u
+#define TIDY_SIZE         (1u << 20) /* bytes that overlay_tidy() frees in a call */
 #define VALUE_SIZE_BITS   25
 
 _Static_assert(VALUE_SIZE_MAX < 1u << VALUE_SIZE_BITS, "a value's size fits its field");
@@ -39,6 +47,13 @@ struct entry_head {
     uint16_t key_size;
     uint16_t units; /* of the whole entry */
     uint8_t data[]; /* key, expiry when there is one, value or a pointer to it */
+};
+
+/* A value allocated apart; in a ring with all others of its overlay. */
+struct apart {
+    struct apart *previous, *next;
+    size_t size;
+    uint8_t data[];
 };
 
 struct slot_head {
@@ -64,7 +79,13 @@ struct overlay {
     uint32_t slots_count, slots_capacity;
 
     uint64_t count;
-    uint64_t apart_bytes; /* of values allocated apart */
+    struct apart apart;   /* ends of the ring of values allocated apart */
+    uint64_t apart_bytes; /* in it */
+
+    /* From overlays that were recycled. */
+    uint8_t **spares; /* blocks to be used before new ones */
+    uint32_t spares_count;
+    struct apart garbage; /* ends of a ring of values to be freed */
 };
 
 static struct entry_head *entry_of(const struct overlay *o, uint32_t ref)
@@ -83,23 +104,91 @@ static bool is_apart(size_t value_size)
     return value_size > INLINE_MAX;
 }
 
-static uint8_t *apart_pointer(struct entry_head *e)
+static struct apart *apart_of(struct entry_head *e)
 {
-    uint8_t *pointer;
+    struct apart *pointer;
     memcpy(&pointer, value_area(e), sizeof pointer);
     return pointer;
 }
 
 static uint8_t *value_of(struct entry_head *e)
 {
-    return is_apart(e->value_size) ? apart_pointer(e) : value_area(e);
+    return is_apart(e->value_size) ? apart_of(e)->data : value_area(e);
 }
+
+/* --- values allocated apart --- */
+
+static void ring_init(struct apart *ring)
+{
+    ring->previous = ring->next = ring;
+}
+
+static void ring_add(struct apart *ring, struct apart *a)
+{
+    a->previous = ring;
+    a->next = ring->next;
+    a->next->previous = ring->next = a;
+}
+
+static void ring_remove(struct apart *a)
+{
+    a->previous->next = a->next;
+    a->next->previous = a->previous;
+}
+
+/* All of `from` goes to `ring`. */
+static void ring_join(struct apart *ring, struct apart *from)
+{
+    if (from->next == from)
+        return;
+    from->previous->next = ring->next;
+    ring->next->previous = from->previous;
+    ring->next = from->next;
+    from->next->previous = ring;
+    ring_init(from);
+}
+
+/* Free at least size bytes, or all. */
+static void ring_free(struct apart *ring, size_t size)
+{
+    for (size_t freed = 0; ring->next != ring && freed < size;) {
+        struct apart *a = ring->next;
+        freed += a->size;
+        ring_remove(a);
+        free(a);
+    }
+}
+
+static struct apart *apart_new(struct overlay *o, struct bytes value)
+{
+    struct apart *a = malloc(sizeof *a + value.size);
+    if (a == NULL)
+        return NULL;
+    a->size = value.size;
+    memcpy(a->data, value.data, value.size);
+    ring_add(&o->apart, a);
+    o->apart_bytes += a->size;
+    return a;
+}
+
+static void apart_free(struct overlay *o, struct apart *a)
+{
+    if (a == NULL)
+        return;
+    o->apart_bytes -= a->size;
+    ring_remove(a);
+    free(a);
+}
+
+/* --- life --- */
 
 struct overlay *overlay_new(void)
 {
     struct overlay *o = calloc(1, sizeof *o);
     if (o == NULL)
         return NULL;
+    ring_init(&o->apart);
+    ring_init(&o->garbage);
     o->buckets = calloc(BUCKETS_MIN, sizeof *o->buckets);
     o->slots = calloc(SLOTS_MIN, sizeof *o->slots);
     o->buckets_count = o->buckets_capacity = o->buckets_round = BUCKETS_MIN;
@@ -109,29 +198,67 @@ struct overlay *overlay_new(void)
     return o;
 }
 
-static void free_apart_values(struct overlay *o)
-{
-    if (o->apart_bytes == 0)
-        return;
-    for (uint32_t i = 0; i < o->slots_capacity; i++)
-        for (uint32_t ref = o->slots[i].first; ref != 0; ref = entry_of(o, ref)->slot_next)
-            if (is_apart(entry_of(o, ref)->value_size))
-                free(apart_pointer(entry_of(o, ref)));
-}
-
 void overlay_destroy(struct overlay **overlay_p)
 {
     struct overlay *o = *overlay_p;
     if (o == NULL)
         return;
-    free_apart_values(o);
+    ring_free(&o->apart, SIZE_MAX);
+    ring_free(&o->garbage, SIZE_MAX);
     for (uint32_t i = 0; i < o->blocks_count; i++)
         free(o->blocks[i]);
+    for (uint32_t i = 0; i < o->spares_count; i++)
+        free(o->spares[i]);
     free(o->blocks);
+    free(o->spares);
     free(o->buckets);
     free(o->slots);
     free(o);
     *overlay_p = NULL;
+}
+
+/* A view that outlives its overlay is a mistake that the sanitizer shall see. */
+static void poison(struct overlay *o)
+{
+    for (uint32_t i = 0; i < o->blocks_count; i++)
+        ASAN_POISON_MEMORY_REGION(o->blocks[i], BLOCK_SIZE);
+    for (struct apart *a = o->apart.next; a != &o->apart; a = a->next)
+        ASAN_POISON_MEMORY_REGION(a->data, a->size);
+}
+
+/* Blocks that were spare for the whole life of an overlay are more than is needed: they become
+ * garbage, each a "value" of its own. */
+static void discard_spares(struct overlay *from, struct apart *garbage)
+{
+    while (from->spares_count > 0) {
+        struct apart *a = (struct apart *)from->spares[--from->spares_count];
+        ASAN_UNPOISON_MEMORY_REGION(a, sizeof *a);
+        a->size = BLOCK_SIZE - sizeof *a;
+        ring_add(garbage, a);
+    }
+}
+
+void overlay_recycle(struct overlay **from_p, struct overlay *into)
+{
+    struct overlay *from = *from_p;
+    uint32_t count = into->spares_count + from->blocks_count;
+    uint8_t **spares = count == 0 ? NULL : realloc(into->spares, count * sizeof *spares);
+    if (spares != NULL) {
+        poison(from);
+        memcpy(spares + into->spares_count, from->blocks, from->blocks_count * sizeof *spares);
+        into->spares = spares;
+        into->spares_count = count;
+        from->blocks_count = 0;
+        ring_join(&into->garbage, &from->apart);
+    }
+    discard_spares(from, &into->garbage);
+    ring_join(&into->garbage, &from->garbage);
+    overlay_destroy(from_p);
+}
+
+void overlay_tidy(struct overlay *o)
+{
+    ring_free(&o->garbage, TIDY_SIZE);
 }
 
 /* --- hash chains --- */
@@ -270,9 +397,10 @@ static bool add_block(struct overlay *o)
         o->blocks = grown;
         o->blocks_capacity = capacity;
     }
-    uint8_t *block = malloc(BLOCK_SIZE);
+    uint8_t *block = o->spares_count > 0 ? o->spares[--o->spares_count] : malloc(BLOCK_SIZE);
     if (block == NULL)
         return false;
+    ASAN_UNPOISON_MEMORY_REGION(block, BLOCK_SIZE);
     o->blocks[o->blocks_count++] = block;
     /* Reference 0 means none: the first block's first unit stays unused. */
     o->used_units = o->blocks_count == 1 ? 1 : 0;
@@ -304,7 +432,7 @@ static void give_units(struct overlay *o, uint32_t ref)
 
 static uint32_t units_for(struct bytes key, const struct item *item)
 {
-    size_t area = is_apart(item->value.size) ? sizeof(uint8_t *) : item->value.size;
+    size_t area = is_apart(item->value.size) ? sizeof(struct apart *) : item->value.size;
     size_t size = HEAD_SIZE + key.size + (item->expiry_ms != 0 ? 8 : 0) + area;
     return (uint32_t)((size + UNIT - 1) / UNIT);
 }
@@ -313,7 +441,7 @@ static uint32_t units_for(struct bytes key, const struct item *item)
 
 /* Write the item into e, whose key is there and whose size fits. apart: memory for a value that is
  * too large to lie inside, else NULL. */
-static void set_item(struct entry_head *e, const struct item *item, uint8_t *apart)
+static void set_item(struct entry_head *e, const struct item *item, struct apart *apart)
 {
     e->epoch = item->version.epoch;
     e->seq = item->version.seq;
@@ -324,12 +452,12 @@ static void set_item(struct entry_head *e, const struct item *item, uint8_t *apa
         bytes_put_le64(e->data + e->key_size, item->expiry_ms);
     if (apart != NULL)
         memcpy(value_area(e), &apart, sizeof apart);
-    if (item->value.size > 0)
-        memcpy(value_of(e), item->value.data, item->value.size);
+    else if (item->value.size > 0)
+        memcpy(value_area(e), item->value.data, item->value.size);
 }
 
 static enum status insert(struct overlay *o, uint64_t hash, uint32_t slot, uint64_t digest,
-                          struct bytes key, const struct item *item, uint8_t *apart)
+                          struct bytes key, const struct item *item, struct apart *apart)
 {
     uint32_t units = units_for(key, item);
     if (!reserve_bucket(o) || !reserve_slot(o))
@@ -372,20 +500,17 @@ static struct entry_head *move(struct overlay *o, uint32_t *link, uint32_t units
 }
 
 static enum status replace(struct overlay *o, uint32_t *link, const struct item *item,
-                           uint8_t *apart)
+                           struct apart *apart)
 {
     struct entry_head *e = entry_of(o, *link);
-    struct bytes key = bytes_of(e->data, e->key_size);
-    uint32_t units = units_for(key, item);
-    size_t old_apart_size = is_apart(e->value_size) ? e->value_size : 0;
-    uint8_t *old_apart = old_apart_size > 0 ? apart_pointer(e) : NULL;
+    uint32_t units = units_for(bytes_of(e->data, e->key_size), item);
+    struct apart *old = is_apart(e->value_size) ? apart_of(e) : NULL;
     if (units != e->units)
         e = move(o, link, units);
     if (e == NULL)
         return STATUS_NOMEMORY;
     set_item(e, item, apart);
-    o->apart_bytes -= old_apart_size;
-    free(old_apart);
+    apart_free(o, old);
     return STATUS_OK;
 }
 
@@ -394,20 +519,15 @@ enum status overlay_put(struct overlay *o, uint32_t slot, uint64_t digest, struc
 {
     ENSURE(key.size > 0 && key.size <= KEY_SIZE_MAX);
     ENSURE(item->value.size <= VALUE_SIZE_MAX);
-    uint8_t *apart = NULL;
-    if (is_apart(item->value.size)) {
-        apart = malloc(item->value.size);
-        if (apart == NULL)
-            return STATUS_NOMEMORY;
-    }
+    struct apart *apart = is_apart(item->value.size) ? apart_new(o, item->value) : NULL;
+    if (apart == NULL && is_apart(item->value.size))
+        return STATUS_NOMEMORY;
     uint64_t hash = hash_of(slot, key);
     uint32_t *link = find_link(o, hash, slot, digest, key);
     enum status s = *link != 0 ? replace(o, link, item, apart)
                                : insert(o, hash, slot, digest, key, item, apart);
     if (s != STATUS_OK)
-        free(apart);
-    else if (apart != NULL)
-        o->apart_bytes += item->value.size;
+        apart_free(o, apart);
     return s;
 }
 

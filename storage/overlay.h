@@ -13,6 +13,11 @@ struct overlay;
 struct overlay *overlay_new(void);
 void overlay_destroy(struct overlay **overlay_p);
 
+/* Destroy *from_p and keep its memory for into's next puts, without a walk over its entries. What
+ * cannot be used again is left to overlay_tidy(), which frees about a megabyte a call. */
+void overlay_recycle(struct overlay **from_p, struct overlay *into);
+void overlay_tidy(struct overlay *o);
+
 /* Copy in; replaces what was there. STATUS_OK or STATUS_NOMEMORY. */
 enum status overlay_put(struct overlay *o, uint32_t slot, uint64_t digest, struct bytes key,
                         const struct item *item);

@@ -55,6 +55,7 @@ void store_set_inline_reads(struct store *s, bool inline_reads)
 
 void store_turn_end(struct store *s)
 {
+    overlay_tidy(s->live);
     if (!s->reader_fresh)
         return;
     s->reader->verbs->release(s->reader);
@@ -269,7 +270,7 @@ const struct overlay *store_freeze(struct store *s)
 void store_thaw(struct store *s)
 {
     ENSURE(s->frozen != NULL);
-    overlay_destroy(&s->frozen);
+    overlay_recycle(&s->frozen, s->live);
     s->generation++;
     /* The snapshot may be older than the checkpoint, which the overlay covered until now. */
     store_turn_end(s);
