@@ -723,6 +723,29 @@ static void test_log__a_damaged_header_is_refused(void **state)
     }
 }
 
+/* A write that went to the wrong place is whole, and still wrong. */
+static void test_log__a_good_group_out_of_order_is_refused(void **state)
+{
+    (void)state;
+    struct fixture f;
+    set_up(&f);
+    for (unsigned i = 0; i < 4; i++)
+        write_groups(&f, 1, 1);
+    log_destroy(&f.log);
+    uint64_t offsets[64];
+    uint32_t sizes[64];
+    assert_int_equal(group_offsets(&f, offsets, sizes), 4);
+    uint8_t file[SEGMENT];
+    read_file(&f, "log/0000000001.seg", file, sizeof file);
+    struct disk_file *open = NULL;
+    assert_int_equal(f.disk->verbs->open(f.disk, "log/0000000001.seg", 0, &open, NULL), STATUS_OK);
+    assert_int_equal(f.disk->verbs->write(open, offsets[2], bytes_of(file + offsets[0], 512)),
+                     STATUS_OK);
+    f.disk->verbs->close(&open);
+    assert_refused(&f, 0, offsets[2]);
+    tear_down(&f);
+}
+
 /* Damage anywhere is refused, or was in bytes that mean nothing, or cut the tail. */
 static void test_log__no_flipped_bit_ever_shows_wrong_records(void **state)
 {
@@ -1079,6 +1102,7 @@ int main(void)
         cmocka_unit_test(test_log__damage_below_the_checkpoint_is_no_torn_tail),
         cmocka_unit_test(test_log__damage_in_a_sealed_segment_is_refused),
         cmocka_unit_test(test_log__a_damaged_header_is_refused),
+        cmocka_unit_test(test_log__a_good_group_out_of_order_is_refused),
         cmocka_unit_test(test_log__no_flipped_bit_ever_shows_wrong_records),
         cmocka_unit_test(test_log__every_prefix_of_the_writes_recovers_what_was_durable),
         cmocka_unit_test(test_log__recycling_survives_a_crash_at_any_point),
