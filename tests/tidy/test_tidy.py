@@ -146,6 +146,13 @@ class Tidy(unittest.TestCase):
         for word in ("TO" + "DO", "FIX" + "ME"):
             self.red(f"deploy/README.md:2: {word}", self.added("deploy/README.md", word + "\n"))
 
+    def test_link_to_nowhere(self):
+        links = "[a](deploy/README.md#x) [b](https://example.org/) [c](proto)\n"
+        code, out = run(self.added("README.md", links))
+        self.assertEqual(code, 0, out)
+        self.red("README.md:2: gone.md does not exist",
+                 self.added("README.md", "[d](gone.md)\n"))
+
     def test_stranger_at_the_top(self):
         self.red("docs:1: does not belong at the top",
                       {**GOOD, "docs/x.md": ""})

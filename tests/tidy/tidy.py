@@ -158,6 +158,8 @@ class Tidy:
         self.check_top()
         for path in self.paths:
             self.check_unfinished(path)
+            if path.endswith(".md"):
+                self.check_links(path)
         for source in self.sources.values():
             self.check_arrows(source)
             self.check_own_header_first(source)
@@ -181,6 +183,15 @@ class Tidy:
                 found = UNFINISHED.search(line)
                 if found:
                     self.say(path, number, f"{found.group()}: finish it or open an issue")
+
+    def check_links(self, path):
+        """What a README points to inside the tree exists."""
+        with open(os.path.join(self.root, path), encoding="utf-8") as file:
+            text = file.read()
+        for match in re.finditer(r"\]\(([^)#\s]+)", text):
+            target = os.path.join(self.root, os.path.dirname(path), match.group(1))
+            if "://" not in match.group(1) and not os.path.exists(target):
+                self.say(path, line_of(text, match.start()), f"{match.group(1)} does not exist")
 
     def check_arrows(self, source):
         area = self.area(source.path)
