@@ -107,6 +107,47 @@ static void test_gather__at_the_ceiling_nothing_is_taken(void **state)
     gather_fini(&g);
 }
 
+/* The linker puts this in front of aligned_alloc(): a countdown, 0 is off. */
+static unsigned fail_after;
+void *__real_aligned_alloc(size_t alignment, size_t size);
+void *__wrap_aligned_alloc(size_t alignment, size_t size);
+
+void *__wrap_aligned_alloc(size_t alignment, size_t size)
+{
+    if (fail_after > 0 && --fail_after == 0)
+        return NULL;
+    return __real_aligned_alloc(alignment, size);
+}
+
+static void test_gather__out_of_memory_leaves_what_was_there(void **state)
+{
+    (void)state;
+    unsigned nth = 1;
+    for (enum status s = STATUS_NOMEMORY; s != STATUS_OK; nth++) {
+        struct gather g;
+        gather_init(&g, 5000, 1);
+        assert_int_equal(append(&g, 2), STATUS_OK);
+        fail_after = nth;
+        s = append(&g, 600);
+        fail_after = 0;
+        if (s != STATUS_OK) {
+            assert_int_equal(s, STATUS_NOMEMORY);
+            assert_int_equal(g.next_lsn, 3);
+            assert_int_equal(g.size, 2 * RECORD);
+            assert_int_equal(append(&g, 600), STATUS_OK);
+        }
+        uint64_t lsn = 1;
+        for (struct log_group *group; (group = gather_take(&g)) != NULL; gather_done(&g, group)) {
+            assert_int_equal(group->first_lsn, lsn);
+            assert_int_equal(gather_records(group).size, group->count * RECORD);
+            lsn += group->count;
+        }
+        assert_int_equal(lsn, 603);
+        gather_fini(&g);
+    }
+    assert_true(nth > 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -115,6 +156,7 @@ int main(void)
         cmocka_unit_test(test_gather__a_record_beyond_the_group_size_goes_alone),
         cmocka_unit_test(test_gather__memory_is_aligned_and_takes_the_padding),
         cmocka_unit_test(test_gather__at_the_ceiling_nothing_is_taken),
+        cmocka_unit_test(test_gather__out_of_memory_leaves_what_was_there),
     };
     return cmocka_run_group_tests_name("gather", tests, NULL, NULL);
 }

@@ -9,7 +9,9 @@
 #include <dirent.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "proto/base/clock.h"
@@ -342,6 +344,61 @@ static void test_sync__real_files_come_back(void **state)
     remove_log(path);
 }
 
+/* The child: write groups for ever and tell what is durable. */
+static void write_until_killed(const char *path, int tell)
+{
+    struct fixture f = {.disk = disk_posix_new(path, NULL)};
+    struct log_group *g = NULL;
+    uint64_t count;
+    f.log = log_open(f.disk, &options, 0, NULL, NULL, NULL, NULL);
+    f.fd = eventfd(0, 0);
+    f.sync = f.log == NULL ? NULL : sync_new(f.log, f.fd);
+    while (f.sync != NULL) {
+        append(f.log, 9);
+        sync_submit(f.sync, log_group_take(f.log));
+        if (read(f.fd, &count, sizeof count) != sizeof count || sync_ended(f.sync, &g) != STATUS_OK)
+            break;
+        log_group_done(f.log, g);
+        uint64_t durable = log_durable_lsn(f.log);
+        if (write(tell, &durable, sizeof durable) != sizeof durable)
+            break;
+    }
+    _exit(1);
+}
+
+static void test_sync__a_killed_process_loses_nothing_that_it_called_durable(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/duet-sync-XXXXXX";
+    assert_non_null(mkdtemp(path));
+    uint64_t durable = 0;
+    for (unsigned round = 0; round < 15; round++) {
+        int tell[2];
+        uint64_t told;
+        assert_int_equal(pipe(tell), 0);
+        pid_t pid = fork();
+        if (pid == 0)
+            write_until_killed(path, tell[1]);
+        close(tell[1]);
+        assert_int_equal(read(tell[0], &durable, sizeof durable), sizeof durable);
+        usleep(round * 997 % 9000);
+        kill(pid, SIGKILL);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+        while (read(tell[0], &told, sizeof told) == sizeof told)
+            durable = told;
+        close(tell[0]);
+        struct disk *disk = disk_posix_new(path, NULL);
+        struct error error;
+        struct log *log = log_open(disk, &options, 0, NULL, NULL, NULL, &error);
+        if (log == NULL)
+            fail_msg("%s", error.message);
+        assert_true(log_next_lsn(log) > durable);
+        log_destroy(&log);
+        disk->verbs->destroy(&disk);
+    }
+    remove_log(path);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -354,6 +411,7 @@ int main(void)
         CASE(test_sync__an_error_is_told_and_stays),
         CASE(test_sync__destroy_finishes_the_group_under_way),
         cmocka_unit_test(test_sync__real_files_come_back),
+        cmocka_unit_test(test_sync__a_killed_process_loses_nothing_that_it_called_durable),
     };
     return cmocka_run_group_tests_name("sync", tests, NULL, NULL);
 }
