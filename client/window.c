@@ -1,16 +1,16 @@
 #include "client/window.h"
 
 #include "proto/base/ensure.h"
-#include "proto/codec.h"
-#if __has_include("proto/base/mutant.h")
 #include "proto/base/mutant.h"
-#else
-#define MUTANT(number) false
-#endif
+#include "proto/codec.h"
 
 #define PAYLOAD_SIZE_MAX (FRAME_BYTES_MAX - (64u << 10)) /* leaves room for the rest of a message */
 #define PAYLOAD_KEPT_MAX 1024 /* a slot keeps memory up to this size for its next operation */
 #define CURSOR_SIZE_MAX (KEY_SIZE_MAX + 8)
+
+/* The router gets less time than there is, so that what it says at its deadline (refused, and so not
+ * done) is here before ours, which could only say that a write is in doubt. */
+#define MARGIN_MAX_MS 100
 
 /* Operations share a message, and so its deadline, when theirs are this near to each other. */
 #define DEADLINE_SPREAD_MS 50
@@ -464,6 +464,15 @@ static void begin_pass(const struct window *w, struct window_cursor *cursor)
     *cursor = (struct window_cursor){.seq = w->paused_count > 0 ? w->ack_below : w->unsent_seq};
 }
 
+/* The time that the router gets, in ms; never 0, which would mean its default. */
+static uint32_t allowance(uint64_t now_ms, uint64_t deadline_ms)
+{
+    uint64_t left_ms = deadline_ms > now_ms ? deadline_ms - now_ms : 0;
+    uint64_t margin_ms = left_ms / 8 < MARGIN_MAX_MS ? left_ms / 8 : MARGIN_MAX_MS;
+    uint64_t given_ms = left_ms - margin_ms;
+    return given_ms == 0 ? 1 : given_ms < UINT32_MAX ? (uint32_t)given_ms : UINT32_MAX;
+}
+
 enum status window_pack(struct window *w, uint64_t now_ms, uint64_t ptime, uint32_t operations_max,
                         struct window_cursor *cursor, struct buffer *out, uint32_t *ret_count)
 {
@@ -477,12 +486,11 @@ enum status window_pack(struct window *w, uint64_t now_ms, uint64_t ptime, uint3
     struct run run = gather(w, ptime, operations_max, cursor);
     if (run.count == 0)
         return STATUS_OK;
-    uint64_t left_ms = run.deadline_ms > now_ms ? run.deadline_ms - now_ms : 1;
     struct request m = {.client_id = w->client_id,
                         .first_seq = run.first_seq,
                         .ack_below = w->ack_below,
                         .ptime_token = run.token,
-                        .deadline_ms = left_ms < UINT32_MAX ? (uint32_t)left_ms : UINT32_MAX,
+                        .deadline_ms = allowance(now_ms, run.deadline_ms),
                         .count = run.count,
                         .kinds = w->kinds,
                         .keys = w->keys,
