@@ -39,6 +39,7 @@ struct disk_verbs {
     enum status (*remove)(struct disk *d, const char *name);
     enum status (*make_directory)(struct disk *d, const char *name); /* OK when it exists */
     enum status (*sync_directory)(struct disk *d, const char *name);
+    /* Names without the folder, in any order. */
     enum status (*list)(struct disk *d, const char *directory, disk_name_fn *fn, void *arg);
     /* Take the exclusive lock of the directory for the life of d: STATUS_LOCKED when another
      * process has it. */
