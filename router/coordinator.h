@@ -36,13 +36,13 @@ struct coordinator_options {
     const char *name;                         /* copied */
     uint64_t boot_id;                         /* random, drawn at process start; not 0 */
     uint32_t slots;                           /* operations in flight, beyond: BUSY */
-    uint64_t bytes_max;                       /* of keys, operations and held answers in flight; beyond: BUSY */
+    uint64_t bytes_max;                       /* in flight: keys, operations, held answers */
     uint32_t value_size_max;                  /* bytes */
     uint32_t deadline_ms, deadline_max_ms;    /* of a request that gives none; the longest one */
     uint32_t silence_ms;                      /* no answer for so long: the node is silent */
     uint32_t ping_ms;                         /* between pings while something is outstanding */
     uint32_t idle_ping_ms;                    /* between pings while nothing is */
-    uint32_t attempt_ms;                      /* no answer for so long though the node answers: send again */
+    uint32_t attempt_ms;                      /* no answer though the node answers: again */
     uint32_t pause_min_ms, pause_max_ms;      /* between attempts after a refusal */
     uint32_t seeds_count;
     const char *seeds[COORDINATOR_SEEDS_MAX]; /* addresses "tcp://HOST:PORT"; copied */
@@ -98,7 +98,7 @@ struct coordinator_counters {
 struct coordinator *coordinator_new(const struct coordinator_options *options);
 void coordinator_destroy(struct coordinator **c_p);
 
-/* One frame from a client. delimiter: it is a REQ socket, which gets one answer for each request. */
+/* One frame from a client. delimiter: it is a REQ socket, which gets one answer a request. */
 void coordinator_client_message(struct coordinator *c, uint64_t now_ms, uint64_t source,
                                 bool delimiter, struct bytes frame, struct effects *effects);
 /* The client's connection is gone: what is in flight for it ends without an answer. */

@@ -171,13 +171,30 @@ static void pass_sent(struct coordinator *c, struct passed *p, const struct oper
     p->write = p->write || operation_writes(op);
 }
 
+/* A read that is sent again sees what is there then: when a later write of its connection may have
+ * been executed, that is what it must not see. (A write that is sent again is known by its id.) */
+static bool read_overtaken(const struct coordinator *c, const struct operation *op)
+{
+    if (op->attempts_count == 0)
+        return false;
+    if (c->lanes.lanes[op->lane].position_written > op->position)
+        return true;
+    for (uint32_t i = op->lane_next; i != OPERATION_NONE; i = c->slots[i].lane_next) {
+        const struct operation *later = &c->slots[i];
+        if (operation_writes(later) &&
+            (later->state == OPERATION_SENT || operation_executed_maybe(later)))
+            return true;
+    }
+    return false;
+}
+
 /* Rule (4): a write that a later operation has overtaken is over. A refused one is over too when a
  * later write may have been executed; one that was lost together with later writes is not, for the
  * node took them in order. */
 static bool overtaken(const struct coordinator *c, const struct operation *op)
 {
     if (!operation_writes(op))
-        return false;
+        return read_overtaken(c, op);
     if (c->lanes.lanes[op->lane].position_executed > op->position)
         return true;
     if (!op->refused_last)
@@ -428,8 +445,10 @@ void dispatch_result(struct coordinator *c, uint32_t node, uint64_t token,
 static void attempt_over(struct coordinator *c, uint32_t index)
 {
     struct operation *op = &c->slots[index];
-    if (operation_writes(op) &&
-        (c->lanes.lanes[op->lane].position_executed > op->position || successors_sent(c, op))) {
+    bool over = operation_writes(op) ? c->lanes.lanes[op->lane].position_executed > op->position ||
+                                           successors_sent(c, op)
+                                     : op->lane != LANE_NONE && read_overtaken(c, op);
+    if (over) {
         wheel_set(&c->wheel, index, op->deadline_ms);
         return;
     }

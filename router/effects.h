@@ -17,9 +17,9 @@
 
 enum effect_kind {
     EFFECT_SEND_CLIENT,  /* frame to client `source` */
-    EFFECT_SEND_NODE,    /* frame to node `node`; if it is not taken: coordinator_node_connected(false) */
+    EFFECT_SEND_NODE,    /* frame to `node`; not taken: coordinator_node_connected(false) */
     EFFECT_CONNECT_NODE, /* `node` is a new number: make a DEALER to `address` for it */
-    EFFECT_RESET_NODE,   /* close node's DEALER, which empties its queue, and make a new one to `address` */
+    EFFECT_RESET_NODE,   /* close node's DEALER, which empties its queue; a new one to `address` */
     EFFECT_NOTE,         /* nothing to do: a line for the log, `note` about `node` or `source` */
 };
 

@@ -100,6 +100,8 @@ void lane_leave(struct lanes *l, uint32_t index, bool executed)
     lane->writes -= operation_writes(op);
     if (executed && op->position > lane->position_executed)
         lane->position_executed = op->position;
+    if (executed && operation_writes(op) && op->position > lane->position_written)
+        lane->position_written = op->position;
     uint32_t i = op->lane;
     op->lane = LANE_NONE;
     if (!lane->walking)

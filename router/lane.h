@@ -31,6 +31,7 @@ struct lane {
 
     uint64_t position_last;     /* given to the last that joined */
     uint64_t position_executed; /* highest of those that left after a node may have executed them */
+    uint64_t position_written;  /* the same of the writes among them */
 
     /* For whoever walks it. */
     bool walking, again;

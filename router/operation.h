@@ -57,7 +57,7 @@ struct operation {
 
     /* Grows with the attempts; refused_count <= attempts_count. */
     enum operation_state state;
-    uint64_t ptime_token;     /* filled in by the router as long as no attempt may have been executed */
+    uint64_t ptime_token;     /* may change as long as no attempt may have been executed */
     uint32_t generation;      /* of the slot: another one in each attempt */
     uint32_t attempts_count;  /* that left */
     uint32_t refused_count;   /* of them, answered as not executed */
