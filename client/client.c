@@ -565,6 +565,17 @@ static void explain_connection(struct duet_client *c, struct duet_error *reterr)
                   routers);
 }
 
+static void explain_size(struct duet_client *c, struct duet_error *reterr)
+{
+    pthread_mutex_lock(&c->lock);
+    uint32_t value_size_max = session_value_size_max(c->session);
+    pthread_mutex_unlock(&c->lock);
+    fault_set(reterr, DUET_TOOBIG,
+              "key or value is too large: this cluster takes keys of up to %d bytes and values of up "
+              "to %u",
+              KEY_SIZE_MAX, value_size_max);
+}
+
 enum duet_code client_explain(struct duet_client *c, enum duet_code code, uint32_t flags,
                               struct duet_error *reterr)
 {
@@ -572,6 +583,8 @@ enum duet_code client_explain(struct duet_client *c, enum duet_code code, uint32
         return code;
     if (code == DUET_NOCONNECTION)
         explain_connection(c, reterr);
+    else if (code == DUET_TOOBIG)
+        explain_size(c, reterr);
     else if (code == DUET_INDOUBT)
         fault_set(reterr, code,
                   "no answer before the deadline: the write may or may not have happened; read the "

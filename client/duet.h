@@ -201,7 +201,7 @@ DUET_API uint32_t duet_result_flags(const struct duet_result *result);
  * byte, which size does not count. */
 DUET_API struct duet_slice duet_result_value(const struct duet_result *result);
 DUET_API bool duet_result_has_value(const struct duet_result *result);
-/* The version that was read or written. */
+/* The version that was read or written; without meaning unless the code is DUET_OK. */
 DUET_API struct duet_version duet_result_version(const struct duet_result *result);
 /* Copies that hold a write, 0: not told. */
 DUET_API uint32_t duet_result_copies(const struct duet_result *result);

@@ -53,6 +53,32 @@ static void print_value(const struct context *c, struct bytes value)
         putchar('\n');
 }
 
+#define SHOWN_MAX 60 /* bytes of a value in a message */
+
+static bool printable(struct bytes value)
+{
+    for (size_t i = 0; i < value.size; i++)
+        if (value.data[i] < ' ' || value.data[i] > '~')
+            return false;
+    return value.size <= SHOWN_MAX;
+}
+
+/* Why a condition does not hold: what stands there. (The version in such an answer is that of the
+ * attempt, not of the key.) */
+static void report_condition(const struct work *w)
+{
+    if (w->result == NULL || !duet_result_has_value(w->result)) {
+        command_fail(DUET_CONDITION, "%s", w->error.message);
+        return;
+    }
+    struct bytes value = command_bytes(duet_result_value(w->result));
+    if (printable(value))
+        command_fail(DUET_CONDITION, "%s; the value is '%.*s'", w->error.message, (int)value.size,
+                     (const char *)value.data);
+    else
+        command_fail(DUET_CONDITION, "%s; the value has %zu bytes", w->error.message, value.size);
+}
+
 /* The outcome of a failed operation, for people on stderr and for programs on stdout. */
 static int report_failure(const struct context *c, const struct work *w)
 {
@@ -65,9 +91,9 @@ static int report_failure(const struct context *c, const struct work *w)
                             json_boolean((w->error.flags & DUET_IN_DOUBT) != 0));
         if (w->result != NULL && duet_result_has_value(w->result))
             text_json_set(object, "value", command_bytes(duet_result_value(w->result)));
-        if (w->result != NULL)
-            json_version(object, duet_result_version(w->result));
         command_print_json(c, object);
+    } else if (code == DUET_CONDITION) {
+        report_condition(w);
     } else {
         command_fail(code, "%s", w->error.message);
     }
@@ -284,7 +310,7 @@ static void print_one_json(const struct many *m, size_t i)
         text_json_set(object, "value", command_bytes(duet_result_value(result)));
     if (code != DUET_OK)
         json_object_set_new(object, "error", json_string(duet_code_name(code)));
-    if (result != NULL)
+    else
         json_version(object, duet_result_version(result));
     text_json_print(object, true, stdout);
 }

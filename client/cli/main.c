@@ -6,6 +6,7 @@
 
 #include "client/cli/command.h"
 
+#define TIMEOUT_MAX_MS 3600000
 #define ROUTER_DEFAULT "tcp://127.0.0.1:7400"
 
 static void print_help(FILE *to)
@@ -69,6 +70,9 @@ static int check_flags(struct context *c, const struct command *command)
     if (format < 0)
         return command_fail(DUET_USAGE, "--key-format '%s' is none of raw, hex, base64",
                             c->flags.key_format);
+    if (c->flags.timeout < 1 || c->flags.timeout > TIMEOUT_MAX_MS)
+        return command_fail(DUET_USAGE, "--timeout: %llu is not from 1 to %d ms",
+                            (unsigned long long)c->flags.timeout, TIMEOUT_MAX_MS);
     if ((c->flags.groups & ~(command->groups | FLAG_GLOBAL)) != 0)
         return command_fail(DUET_USAGE,
                             "a flag does not belong to '%s'; `duet help %s` lists those that do",

@@ -202,7 +202,7 @@ enum status text_json_get(const json_t *object, const char *name, struct buffer 
 
 void text_json_print(json_t *object, bool compact, FILE *to)
 {
-    json_dumpf(object, to, compact ? JSON_COMPACT : JSON_INDENT(2));
+    json_dumpf(object, to, JSON_REAL_PRECISION(9) | (compact ? JSON_COMPACT : JSON_INDENT(2)));
     putc('\n', to);
     json_decref(object);
 }
