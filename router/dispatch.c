@@ -171,33 +171,23 @@ static void pass_sent(struct coordinator *c, struct passed *p, const struct oper
     p->write = p->write || operation_writes(op);
 }
 
-/* A read that is sent again sees what is there then: when a later write of its connection may have
- * been executed, that is what it must not see. (A write that is sent again is known by its id.) */
-static bool read_overtaken(const struct coordinator *c, const struct operation *op)
+/* Would another attempt be executed at a later place in the order than the first one? A write is known
+ * by its id when it is sent again after it was lost; a read sees what is there then. */
+static bool loses_its_place(const struct operation *op)
 {
-    if (op->attempts_count == 0)
-        return false;
-    if (c->lanes.lanes[op->lane].position_written > op->position)
-        return true;
-    for (uint32_t i = op->lane_next; i != OPERATION_NONE; i = c->slots[i].lane_next) {
-        const struct operation *later = &c->slots[i];
-        if (operation_writes(later) &&
-            (later->state == OPERATION_SENT || operation_executed_maybe(later)))
-            return true;
-    }
-    return false;
+    return operation_writes(op) ? op->refused_last : op->attempts_count > 0;
 }
 
-/* Rule (4): a write that a later operation has overtaken is over. A refused one is over too when a
- * later write may have been executed; one that was lost together with later writes is not, for the
- * node took them in order. */
+/* Rule (4): an operation that a later one has, or may have, overtaken is over; for a read only later
+ * writes count. A write that was lost together with later ones is not, for the node took them in
+ * order. */
 static bool overtaken(const struct coordinator *c, const struct operation *op)
 {
-    if (!operation_writes(op))
-        return read_overtaken(c, op);
-    if (c->lanes.lanes[op->lane].position_executed > op->position)
+    const struct lane *lane = &c->lanes.lanes[op->lane];
+    uint64_t executed = operation_writes(op) ? lane->position_executed : lane->position_written;
+    if (executed > op->position)
         return true;
-    if (!op->refused_last)
+    if (!loses_its_place(op))
         return false;
     for (uint32_t i = op->lane_next; i != OPERATION_NONE; i = c->slots[i].lane_next) {
         const struct operation *later = &c->slots[i];
@@ -208,13 +198,15 @@ static bool overtaken(const struct coordinator *c, const struct operation *op)
     return false;
 }
 
-/* A refused write whose successors are on their way has to wait: they may be refused as well (then
- * all are sent again in order) or not (then it is over). */
+/* An operation whose successors are on their way has to wait: they may be refused as well (then all
+ * are sent again in order) or not (then it is over). */
 static bool successors_sent(const struct coordinator *c, const struct operation *op)
 {
-    for (uint32_t i = op->lane_next; i != OPERATION_NONE; i = c->slots[i].lane_next)
-        if (c->slots[i].state == OPERATION_SENT)
+    for (uint32_t i = op->lane_next; i != OPERATION_NONE; i = c->slots[i].lane_next) {
+        const struct operation *later = &c->slots[i];
+        if (later->state == OPERATION_SENT && (operation_writes(op) || operation_writes(later)))
             return true;
+    }
     return false;
 }
 
@@ -227,6 +219,8 @@ static uint32_t may_go(const struct coordinator *c, const struct operation *op,
     uint32_t node = choose(c, op);
     if (node == NODE_NONE)
         return NODE_NONE;
+    if (op->lane != LANE_NONE && loses_its_place(op) && successors_sent(c, op))
+        return NODE_NONE;
     bool writes = operation_writes(op);
     if (!writes && (!p->write || MUTANT(47)))
         return node;
@@ -234,9 +228,17 @@ static uint32_t may_go(const struct coordinator *c, const struct operation *op,
         return NODE_NONE;
     if (p->sent && (p->mixed || p->link != link_to(c, node)))
         return NODE_NONE;
-    if (writes && op->refused_last && successors_sent(c, op))
-        return NODE_NONE;
     return node;
+}
+
+/* A read can end without any harm, long before its deadline: the client may ask again. */
+static void end_overtaken(struct coordinator *c, uint32_t index)
+{
+    const struct operation *op = &c->slots[index];
+    if (operation_writes(op) || op->refusal != STATUS_OK)
+        fail(c, index);
+    else
+        finish(c, index, &(struct result){.status = STATUS_UNAVAILABLE});
 }
 
 static void walk_once(struct coordinator *c, struct lane *lane)
@@ -252,7 +254,7 @@ static void walk_once(struct coordinator *c, struct lane *lane)
         }
         ENSURE(op->state == OPERATION_WAITING);
         if (overtaken(c, op)) {
-            fail(c, i);
+            end_overtaken(c, i);
             continue;
         }
         uint32_t node = may_go(c, op, &p);
@@ -445,9 +447,7 @@ void dispatch_result(struct coordinator *c, uint32_t node, uint64_t token,
 static void attempt_over(struct coordinator *c, uint32_t index)
 {
     struct operation *op = &c->slots[index];
-    bool over = operation_writes(op) ? c->lanes.lanes[op->lane].position_executed > op->position ||
-                                           successors_sent(c, op)
-                                     : op->lane != LANE_NONE && read_overtaken(c, op);
+    bool over = op->lane != LANE_NONE && (overtaken(c, op) || successors_sent(c, op));
     if (over) {
         wheel_set(&c->wheel, index, op->deadline_ms);
         return;

@@ -999,6 +999,42 @@ test_coordinator__a_refused_write_ends_when_its_successor_may_have_happened(void
     world_destroy(w);
 }
 
+/* Found by kills under load, and by sim seed 306: the read was sent again behind the write. */
+static void test_coordinator__a_refused_read_never_sees_its_connections_later_write(void **state)
+{
+    (void)state;
+    struct world *w = world_started();
+    get(w, 1, 1, "apple");
+    put(w, 1, 2, "apple");
+    turn(w);
+    forget(w);
+    answer(w, 1, STATUS_UNAVAILABLE);
+    turn(w);
+    pass(w, 50);
+    TRACE(w, ""); /* #2 may have been refused as well */
+    answer(w, 2, STATUS_OK);
+    turn(w);
+    TRACE(w, "[ 50] r > c1 #2 OK\n"
+             "[ 50] r > c1 #1 UNAVAILABLE\n");
+    assert_int_equal(w->last_flags, ANSWER_RETRY);
+    world_destroy(w);
+}
+
+static void test_coordinator__a_read_without_answer_is_not_repeated_behind_a_write(void **state)
+{
+    (void)state;
+    struct world *w = world_started();
+    get(w, 1, 1, "apple");
+    put(w, 1, 2, "apple");
+    turn(w);
+    forget(w);
+    answer(w, 2, STATUS_OK);
+    turn(w);
+    pass(w, 600);
+    TRACE(w, "[  0] r > c1 #2 OK\n");
+    world_destroy(w);
+}
+
 /* ---- Refusals and deadlines ------------------------------------------------------------------*/
 
 static void test_coordinator__a_refused_operation_is_tried_again_with_growing_pauses(void **state)
@@ -1378,6 +1414,8 @@ int main(void)
             test_coordinator__a_read_does_not_overtake_a_write_on_its_way_to_another_copy),
         cmocka_unit_test(test_coordinator__successors_of_a_refused_write_are_held_back),
         cmocka_unit_test(test_coordinator__a_refused_write_that_was_overtaken_is_not_sent_again),
+        cmocka_unit_test(test_coordinator__a_refused_read_never_sees_its_connections_later_write),
+        cmocka_unit_test(test_coordinator__a_read_without_answer_is_not_repeated_behind_a_write),
         cmocka_unit_test(test_coordinator__writes_that_were_all_refused_go_again_in_order),
         cmocka_unit_test(
             test_coordinator__a_refused_write_ends_when_its_successor_may_have_happened),
