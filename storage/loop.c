@@ -402,6 +402,7 @@ static enum status close_log(struct loop *l)
         log_effects(l);
         node_effects_clear(out);
     }
+    sync_destroy(&l->sync); /* from here on this thread writes; that one may be preparing a segment */
     check(l, node_note_commits(l->p.node, out), "node");
     log_effects(l);
     check(l, record_append(&close, RECORD_CLOSE, 0, BYTES_EMPTY), "log");
