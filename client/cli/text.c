@@ -101,11 +101,18 @@ static void print_hex(struct bytes data, FILE *to)
     }
 }
 
+/* fwrite() wants a pointer even for nothing. */
+static void print_raw(const uint8_t *data, size_t size, FILE *to)
+{
+    if (size > 0)
+        fwrite(data, 1, size, to);
+}
+
 void text_print(enum text_format format, struct bytes data, FILE *to)
 {
     switch (format) {
     case TEXT_RAW:
-        fwrite(data.data, 1, data.size, to);
+        print_raw(data.data, data.size, to);
         return;
     case TEXT_HEX:
         print_hex(data, to);
@@ -129,12 +136,12 @@ void text_print_escaped(struct bytes data, FILE *to)
         char escape = escape_of(data.data[i]);
         if (escape == 0)
             continue;
-        fwrite(data.data + begin, 1, i - begin, to);
+        print_raw(data.data + begin, i - begin, to);
         putc('\\', to);
         putc(escape, to);
         begin = i + 1;
     }
-    fwrite(data.data + begin, 1, data.size - begin, to);
+    print_raw(data.data + begin, data.size - begin, to);
 }
 
 enum status text_unescape(struct bytes data, struct buffer *out)
