@@ -37,7 +37,8 @@ static void try_commit(struct core *c, struct replica *r, uint64_t told)
 
 void follow_durable(struct core *c, struct replica *r)
 {
-    r->ack_due = true;
+    if (smaller(r->verified_seq, r->durable_seq) > r->acked_seq)
+        r->ack_due = true;
     try_commit(c, r, r->commit.seq);
     core_touch(c, r);
 }
@@ -90,6 +91,9 @@ static void accept_all(struct core *c, struct replica *r, const struct follow_se
     }
     if (at.seq > r->verified_seq && at.seq <= r->last.seq)
         r->verified_seq = at.seq;
+    /* What is new here is acknowledged once it is durable; what was sent again already is. */
+    if (s->entries_count > 0 && (at.seq <= r->durable_seq || MUTANT(4)))
+        r->ack_due = true;
 }
 
 void follow_append(struct core *c, struct replica *r, uint64_t incarnation,
@@ -107,7 +111,7 @@ void follow_append(struct core *c, struct replica *r, uint64_t incarnation,
         c->counters.gaps++;
     else
         accept_all(c, r, s);
-    r->ack_due = r->ack_due || r->ack_gap || s->entries_count > 0;
+    r->ack_due = r->ack_due || r->ack_gap;
     try_commit(c, r, s->commit_seq);
     core_touch(c, r);
 }
@@ -149,6 +153,7 @@ static void flush_ack(struct core *c, struct replica *r)
     a.flags = r->ack_gap ? ACK_GAP : 0;
     ENSURE(replica_hash(r, a.verified_seq, &a.hash));
     outbox_ack_add(&c->outbox, r->lead_node, &a);
+    r->acked_seq = a.verified_seq;
     r->ack_due = r->ack_gap = false;
 }
 

@@ -137,6 +137,8 @@ void lead_promised(struct core *c, struct replica *r, uint32_t node, uint64_t ep
     m->next_seq = r->commit.seq + 1;
     m->progress_ms = c->now_ms;
     m->told_commit = m->told_durable = 0;
+    if (commit->seq < r->commit.seq) /* it must not wait for the next write to hear of the commit */
+        r->commit_due_ms = c->now_ms;
     try_open(c, r);
     core_touch(c, r);
 }
@@ -158,7 +160,7 @@ void lead_ack(struct core *c, struct replica *r, uint32_t node, uint64_t epoch, 
         if (m->next_seq <= seq)
             m->next_seq = seq + 1;
         try_commit(c, r);
-    } else if (seq <= r->commit.seq && m->told_commit != 0) {
+    } else if (seq <= r->commit.seq) {
         /* It says again what we know: it has not heard of the commit. */
         m->told_commit = 0;
         r->commit_due_ms = c->now_ms;

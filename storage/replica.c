@@ -270,6 +270,7 @@ void replica_promise(struct core *c, struct replica *r, uint64_t epoch)
     uint64_t lsn = core_record(c, RECORD_PROMISE, r->slot, bytes_of(body, sizeof body));
     r->promised_epoch = epoch;
     r->verified_seq = r->commit.seq;
+    r->acked_seq = 0;
     r->lead_durable = 0;
     r->lead_addition = false;
     r->changed = true;

@@ -66,6 +66,7 @@ struct replica {
     uint64_t lead_durable; /* newest the primary said in this epoch */
     bool lead_addition;    /* it said that an addition is pending */
     bool ack_due, ack_gap, promised_due;
+    uint64_t acked_seq;     /* of the last ACK in this epoch */
     uint64_t asked_ms;      /* when an ACK was repeated last */
     uint64_t reader_due_ms; /* a read waits here and must be answered by then; 0: none */
 

@@ -303,6 +303,22 @@ static void test_node__a_lost_word_of_the_commit_is_said_again(void **state)
     assert_value(pair_read(&p, 1, key), "red");
 }
 
+/* Found by kills under load: keys of a restarted replica stayed dirty until the next write. */
+static void test_node__a_replica_that_comes_back_hears_of_commits_without_a_write(void **state)
+{
+    (void)state;
+    char key[32];
+    pair_key(&p, 0, 0, key);
+    struct write w = put("red");
+    uint64_t token = pair_write(&p, 0, key, 9, 1, &w);
+    while (pair_answer(&p, token) == NULL)
+        pair_run(&p, 1);
+    pair_crash(&p, 1); /* it has the entry on its disk, and has not noted that it is committed */
+    pair_start(&p, 1);
+    pair_run(&p, 600);
+    assert_value(pair_read(&p, 1, key), "red");
+}
+
 static void test_node__a_stuck_entry_is_logged_again_and_does_not_pin_the_log(void **state)
 {
     (void)state;
@@ -426,6 +442,7 @@ int main(void)
         CASE(after_a_power_failure_everything_acknowledged_is_there),
         CASE(lost_appends_are_sent_again),
         CASE(a_lost_word_of_the_commit_is_said_again),
+        CASE(a_replica_that_comes_back_hears_of_commits_without_a_write),
         CASE(a_stuck_entry_is_logged_again_and_does_not_pin_the_log),
         CASE(entries_logged_again_keep_their_order_in_the_log),
         COLD(operations_on_a_cold_key_keep_their_order),
