@@ -25,6 +25,7 @@ struct caller {
     uint32_t sockets[WORLD_ROUTERS_MAX];
     uint64_t timer_us;
     bool acting; /* effects are being carried out */
+    uint64_t connection; /* raised whenever one is lost: order is kept within one (W8) */
 
     uint32_t wanted;  /* operations still to be made up */
     uint32_t under_way; /* of them, asked and not heard of */
@@ -84,6 +85,14 @@ bool caller_finished(const struct caller *c)
 static void think(struct caller *c);
 static void ask_outcome(struct caller *c, size_t item);
 
+/* Operations of one number take effect in the order of their asking, where the links keep it. */
+static uint64_t session_number(const struct caller *c)
+{
+    if (c->world->knobs.weather[NETWORK_ROUTER].datagrams)
+        return 0;
+    return c->connection << 8 | session_router(c->session) << 4 | (c->index + 1);
+}
+
 static void completed(struct caller *c, const struct session_completion *done)
 {
     struct ticket *t = done->user;
@@ -106,6 +115,9 @@ static void completed(struct caller *c, const struct session_completion *done)
         history_settle(c->world, ticket.item, &heard);
         return;
     }
+    struct history_item *item = &c->world->history.items[ticket.item];
+    if (item->op.session != session_number(c))
+        item->op.session = 0;
     history_hear(c->world, ticket.item, &heard);
     if (c->under_way > 0)
         c->under_way--;
@@ -118,6 +130,7 @@ static void completed(struct caller *c, const struct session_completion *done)
 
 static void reset(struct caller *c, uint32_t router)
 {
+    c->connection++;
     network_hang_up(c->world->network, c->sockets[router]);
     c->sockets[router] = network_dial(c->world->network, ENDPOINT_CLIENT(c->index),
                                       ENDPOINT_ROUTER(router), NETWORK_CLIENT);
@@ -150,6 +163,12 @@ static uint32_t carry_out(struct caller *c)
 
 static void on_timer(void *arg, uint64_t at_us, uint64_t unused);
 
+static void lose(struct caller *c, uint32_t router)
+{
+    c->connection++;
+    session_router_connected(c->session, now_ms(c), router, false, &c->effects);
+}
+
 static void set_timer(struct caller *c)
 {
     uint64_t due = session_deadline(c->session), now = now_ms(c);
@@ -178,7 +197,7 @@ static void act(struct caller *c)
         again = refused != 0;
         for (uint32_t r = 0; r < c->world->knobs.routers; r++)
             if (refused >> r & 1)
-                session_router_connected(c->session, now_ms(c), r, false, &c->effects);
+                lose(c, r);
     }
     c->acting = false;
     set_timer(c);
@@ -217,6 +236,7 @@ void caller_connected(struct caller *c, uint32_t socket, bool connected)
     uint32_t router = router_of(c, socket);
     if (router == UINT32_MAX)
         return;
+    c->connection += !connected;
     session_router_connected(c->session, now_ms(c), router, connected, &c->effects);
     act(c);
 }
@@ -282,8 +302,7 @@ bool caller_ask(struct caller *c, uint32_t key, const struct checker_operation *
     struct history_item *item = &c->world->history.items[ticket->item];
     item->client_id = session_client_id(c->session);
     item->seq = seq;
-    /* In the order of their asking, where the links keep it. */
-    item->op.session = c->world->knobs.weather[NETWORK_ROUTER].datagrams ? 0 : c->index + 1;
+    item->op.session = session_number(c);
     item->deadline_ms = world_now_ms(c->world) + timeout_ms + timeout_ms / 50;
     if (ret_item != NULL)
         *ret_item = ticket->item;
