@@ -62,6 +62,15 @@ static void test_overlay__slots_and_digests_are_told_apart(void **state)
     assert_false(overlay_get(o, 1, 8, bytes_text("apple"), &item));
     assert_false(overlay_get(o, 3, 7, bytes_text("apple"), &item));
     assert_false(overlay_get(o, 1, 7, bytes_text("appl"), &item));
+    /* Enough of them that many share a bucket. */
+    for (uint32_t slot = 10; slot < 500; slot++) {
+        assert_false(overlay_get(o, slot, 7, bytes_text("apple"), &item));
+        put_text(o, slot, "apple", "other", slot);
+    }
+    for (uint32_t slot = 10; slot < 500; slot++) {
+        assert_true(overlay_get(o, slot, 7, bytes_text("apple"), &item));
+        assert_int_equal(item.version.seq, slot);
+    }
     overlay_destroy(&o);
 }
 

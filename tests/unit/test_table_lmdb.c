@@ -173,7 +173,7 @@ static void assert_get_is_corrupt(void)
     t->verbs->destroy(&t);
 }
 
-static void test_table_lmdb__a_missing_chunk_is_corruption(void **state)
+static void test_table_lmdb__a_chunk_that_is_missing_or_of_another_size_is_corruption(void **state)
 {
     (void)state;
     put_and_close("k", 200000);
@@ -186,6 +186,15 @@ static void test_table_lmdb__a_missing_chunk_is_corruption(void **state)
     assert_int_equal(mdb_del(w.txn, w.chunks, &key, NULL), 0);
     raw_close(&w);
     assert_get_is_corrupt();
+    MDB_val other = {70000, suite_content(70000, 1)};
+    for (size_t size = 70000; size > 60000; size -= 9000) { /* too long, then too short */
+        other.mv_size = size;
+        raw_open(&w);
+        assert_int_equal(mdb_put(w.txn, w.chunks, &key, &other, 0), 0);
+        raw_close(&w);
+        assert_get_is_corrupt();
+    }
+    free(other.mv_data);
 }
 
 static void put_raw_row(const uint8_t *row, size_t size)
@@ -278,7 +287,7 @@ int main(void)
         TABLE_SUITE(LISTED) ONE(what_is_committed_is_there_after_opening_again),
         ONE(a_row_has_the_bytes_that_the_header_tells),
         ONE(no_chunk_is_left_behind),
-        ONE(a_missing_chunk_is_corruption),
+        ONE(a_chunk_that_is_missing_or_of_another_size_is_corruption),
         ONE(a_row_that_does_not_hold_together_is_corruption),
         ONE(a_file_of_something_else_is_refused),
         ONE(a_directory_that_cannot_be_made_is_an_error),
