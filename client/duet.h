@@ -23,7 +23,10 @@
  *
  * Every write has an id and is applied at most once, however often the library has to send it: to
  * another router when one is silent, or again when it was refused for now. Operations of one client
- * on one key take effect in the order in which they were submitted.
+ * on one key take effect in the order in which they were submitted; where a lost router leaves no way
+ * to keep that order, a read ends as not done. (Reads of one key that are under way together, without
+ * a write between them, have no order among themselves. A write that the lost router had refused for
+ * good may, sent again, come after a later one on its key: wait for the first where that matters.)
  *
  * Threads. A client may be used by any number of threads; each has one thread of its own for the
  * network. A synchronous call waits for its answer; duet_submit() does not, its callback is called
@@ -253,7 +256,7 @@ DUET_API enum duet_code duet_cas(struct duet_client *client, struct duet_slice k
 
 /* What became of the write with this id on this key? DUET_ABORTED: it did not happen and never
  * will; otherwise the write's own outcome. An id can be asked for while it is among the client's
- * last 512 and nothing newer has pushed it out; after that DUET_STALE (in doubt for good). */
+ * last `window` operations (option, 512); after that DUET_STALE (in doubt for good). */
 DUET_API enum duet_code duet_outcome(struct duet_client *client, struct duet_id id,
                                      struct duet_slice key, struct duet_result **ret_result,
                                      struct duet_error *reterr);

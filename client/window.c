@@ -324,6 +324,16 @@ bool window_answer(struct window *w, uint64_t now_ms, const struct window_answer
     return a->status == STATUS_NEEDTOKEN;
 }
 
+/* A read sees what is there when it is carried out: sent again, it could show a later write of ours that
+ * went out with it. It ends, as not done, at the next tick. */
+static void end_read(struct window *w, struct slot *slot)
+{
+    slot->refusal = STATUS_UNAVAILABLE;
+    slot->deadline_ms = w->expire_ms = 0;
+    slot->resume_ms = UINT64_MAX;
+    slot_move(w, slot, SLOT_PAUSED);
+}
+
 void window_requeue(struct window *w)
 {
     for (uint64_t seq = w->ack_below; w->sent_count > 0; seq++) {
@@ -331,6 +341,10 @@ void window_requeue(struct window *w)
         struct slot *slot = slot_of(w, seq);
         if (slot->state != SLOT_SENT)
             continue;
+        if (slot->kind == KIND_READ && overtaken(w, slot)) {
+            end_read(w, slot);
+            continue;
+        }
         if (slot->kind == KIND_WRITE)
             slot->in_doubt = true;
         slot_move(w, slot, SLOT_QUEUED);

@@ -6,7 +6,8 @@
  * - window_take()      a new operation: QUEUED
  * - window_pack()      what is QUEUED leaves: SENT
  * - window_answer()    one operation's answer: done, or PAUSED for a retry
- * - window_requeue()   nobody will answer what was SENT: QUEUED again, in doubt when a write
+ * - window_requeue()   nobody will answer what was SENT: QUEUED again, in doubt when a write; a read
+ *                      with a later write behind it ends
  * - window_tick()      pauses end, deadlines pass
  */
 #ifndef CLIENT_WINDOW_H

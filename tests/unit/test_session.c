@@ -468,6 +468,24 @@ static void test_session__a_silent_router_is_left_and_all_is_sent_again_in_order
     world_end(w);
 }
 
+static void test_session__a_read_is_not_sent_again_behind_its_own_later_write(void **state)
+{
+    (void)state;
+    struct world *w = world_ready(2);
+    get(w, "a");
+    put(w, "a");
+    get(w, "b");
+    turn(w, 0);
+    turn(w, SESSION_PING_MS);
+    turn(w, SESSION_SILENCE_MS - SESSION_PING_MS);
+    EXPECT(w, "r0< 1:a 2:a 3:b\nr0< PING\nr0 reset\n"
+              "1 UNAVAILABLE\nr1< HELLO\n");
+    hello(w, 1);
+    turn(w, 0);
+    EXPECT(w, "r1< 2:a 3:b\n");
+    world_end(w);
+}
+
 static void test_session__a_router_that_answers_pings_is_kept(void **state)
 {
     (void)state;
@@ -934,6 +952,7 @@ int main(void)
         cmocka_unit_test(test_session__without_a_token_it_asks_for_one_and_tries_again),
         cmocka_unit_test(test_session__an_old_token_is_refreshed_before_use),
         cmocka_unit_test(test_session__a_silent_router_is_left_and_all_is_sent_again_in_order),
+        cmocka_unit_test(test_session__a_read_is_not_sent_again_behind_its_own_later_write),
         cmocka_unit_test(test_session__a_router_that_answers_pings_is_kept),
         cmocka_unit_test(test_session__a_router_started_anew_gets_everything_again),
         cmocka_unit_test(test_session__the_only_router_is_greeted_again_when_it_is_back),
