@@ -64,9 +64,11 @@ struct machine {
     bool space_low, checkpoint_wanted;
 
     /* Its threads. */
-    struct log_group *group;
-    enum status group_status;
-    bool group_written; /* by the disk; the loop has not looked yet */
+    struct log_group *group; /* handed to the disk's thread */
+    bool disk_busy;          /* with the group, or with preparing a segment */
+    bool prepare_wanted;
+    enum status disk_status; /* of what it did last */
+    bool disk_ended;         /* it has news: the loop has not looked yet */
     struct checkpoint checkpoint;
     bool checkpointing, checkpoint_ended;
     uint32_t checkpoint_steps;
@@ -158,7 +160,7 @@ static void forget(struct machine *m)
     fetches_clear(m);
     m->checkpoint = (struct checkpoint){0};
     m->group = NULL;
-    m->turn_due = m->group_written = m->checkpointing = m->checkpoint_ended = false;
+    m->turn_due = m->disk_busy = m->disk_ended = m->checkpointing = m->checkpoint_ended = false;
     m->checkpoint_wanted = m->space_low = false;
     m->timer_us = m->paused_until_us = m->space_due_ms = 0;
 }
@@ -338,6 +340,7 @@ bool machine_boot(struct machine *m)
                   log_next_lsn(m->log));
         network_process_up(m->world->network, ENDPOINT_NODE(m->index));
         dial_peers(m);
+        m->prepare_wanted = true;
         wake(m);
         return true;
     }
@@ -414,58 +417,66 @@ static bool is_armed(const struct disk_sim_faults *f)
     return f->write_eio != 0 || f->write_full != 0 || f->sync_eio != 0 || f->any_eio != 0;
 }
 
-/* The disk is ready with the group. */
-static void group_ends(void *arg, uint64_t life, uint64_t unused)
+/* What the disk does next: a group; when there is none, a step of preparing the next segment. It is
+ * done at once, but takes time until it counts. */
+static void disk_work(struct machine *m);
+
+static void disk_ends(void *arg, uint64_t life, uint64_t was_group)
 {
     struct machine *m = arg;
-    (void)unused;
     if (m->life != life)
         return;
     uint64_t now_us = m->world->queue.now_us;
     if (m->stalled_until_us > now_us) {
-        queue_add(&m->world->queue, m->stalled_until_us - now_us, group_ends, m, life, 0);
+        queue_add(&m->world->queue, m->stalled_until_us - now_us, disk_ends, m, life, was_group);
         return;
     }
     disk_sim_begin_torn_write(m->disk, false);
-    m->group_written = true;
-    wake(m);
+    m->disk_busy = false;
+    if (was_group != 0 || m->disk_status != STATUS_OK) {
+        m->disk_ended = true;
+        m->prepare_wanted = true;
+        wake(m);
+    } else {
+        disk_work(m);
+    }
 }
 
-static void submit_group(struct machine *m)
+static void disk_work(struct machine *m)
 {
     const struct knobs *k = &m->world->knobs;
-    m->group = log_group_take(m->log);
-    if (m->group == NULL)
+    bool group = m->group != NULL;
+    if (m->disk_busy || m->disk_ended || (!group && !m->prepare_wanted))
         return;
     struct disk_sim_faults *faults = disk_sim_faults(m->disk);
     bool armed = is_armed(faults);
+    m->disk_busy = true;
     disk_sim_begin_torn_write(m->disk, true);
-    m->group_status = log_group_write(m->log, m->group);
+    m->disk_status = group ? log_group_write(m->log, m->group)
+                           : log_prepare(m->log, &m->prepare_wanted);
     if (armed && !is_armed(faults)) {
         world_say(m->world, "n%u  its disk fails", m->index);
-        watch_disk_failed(m->world->watch, m->index);
+        if (group)
+            watch_disk_failed(m->world->watch, m->index);
     }
     queue_add(&m->world->queue, random_spread(&m->random, k->sync_min_us, k->sync_max_us),
-              group_ends, m, m->life, 0);
+              disk_ends, m, m->life, group);
 }
 
-/* False: the process has ended. */
-static bool take_group(struct machine *m, const struct node_time *time, enum status *status)
+/* What the disk did since the last turn. */
+static enum status take_disk(struct machine *m, const struct node_time *time)
 {
-    if (!m->group_written)
-        return true;
-    m->group_written = false;
-    struct log_group *group = m->group;
+    if (!m->disk_ended)
+        return STATUS_OK;
+    m->disk_ended = false;
+    if (m->disk_status != STATUS_OK)
+        return m->disk_status;
+    log_group_done(m->log, m->group);
     m->group = NULL;
-    *status = m->group_status;
-    if (*status != STATUS_OK)
-        return false;
-    log_group_done(m->log, group);
     uint64_t lsn = log_durable_lsn(m->log);
     watch_durable(m->world->watch, m->index, lsn);
     struct node_event event = {.kind = NODE_DURABLE, .lsn = lsn};
-    *status = node_step(m->node, time, &event, &m->effects);
-    return *status == STATUS_OK;
+    return node_step(m->node, time, &event, &m->effects);
 }
 
 /* ---------------------------------------------------------------- the checkpoint's thread */
@@ -615,7 +626,8 @@ static void send_source(struct machine *m, const struct node_effect *e)
 static void carry_out(struct machine *m)
 {
     if (m->group == NULL)
-        submit_group(m);
+        m->group = log_group_take(m->log);
+    disk_work(m);
     for (size_t i = 0; i < m->effects.count; i++) {
         struct node_effect *e = &m->effects.list[i];
         if (e->kind == NODE_SEND_SOURCE)
@@ -700,10 +712,9 @@ static void set_timer(struct machine *m, const struct node_time *time)
 
 static enum status run_turn(struct machine *m, const struct node_time *time)
 {
-    enum status status = STATUS_OK;
-    if (!take_group(m, time, &status))
-        return status;
-    status = step_inbox(m, time);
+    enum status status = take_disk(m, time);
+    if (status == STATUS_OK)
+        status = step_inbox(m, time);
     take_checkpoint(m);
     if (status == STATUS_OK)
         status = node_flush(m->node, time, &m->effects);
