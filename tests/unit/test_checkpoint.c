@@ -13,6 +13,7 @@
 #include "storage/store.h"
 #include "tests/lib/table_mem.h"
 #include "tests/sim/random.h"
+#include "tests/unit/failing_memory.h"
 
 /* --- a log of operations, whose effect and states are a function of the lsn --- */
 
@@ -326,6 +327,27 @@ static void test_checkpoint__an_error_of_the_table_ends_it_with_the_old_position
     }
 }
 
+static void test_checkpoint__a_lack_of_memory_ends_it_with_the_old_position(void **state)
+{
+    (void)state;
+    bool failed = true;
+    for (uint64_t after = 0; failed; after += 5) {
+        struct table *t = table_with_first_checkpoint();
+        struct overlay *o = overlay_new();
+        replay(o, FIRST_LSN + 1, LAST_LSN);
+        struct checkpoint c = make_checkpoint(o, FIRST_LSN, LAST_LSN);
+        failing_memory_arm(after);
+        enum status s = checkpoint_run(t, &c, NULL, NULL);
+        failed = failing_memory_disarm();
+        assert_int_equal(s, failed ? STATUS_NOMEMORY : STATUS_OK);
+        checkpoint_fini(&c);
+        overlay_destroy(&o);
+        table_mem_crash(t);
+        assert_recovers(t, failed ? FIRST_LSN : LAST_LSN, LAST_LSN);
+        t->verbs->destroy(&t);
+    }
+}
+
 static enum status refuse(void *arg, uint32_t slot, struct bytes blob)
 {
     (void)slot;
@@ -506,6 +528,7 @@ int main(void)
         cmocka_unit_test(test_checkpoint__a_crash_between_transactions_loses_nothing),
         cmocka_unit_test(test_checkpoint__several_crashes_in_a_row_lose_nothing),
         cmocka_unit_test(test_checkpoint__an_error_of_the_table_ends_it_with_the_old_position),
+        cmocka_unit_test(test_checkpoint__a_lack_of_memory_ends_it_with_the_old_position),
         cmocka_unit_test(test_checkpoint__an_error_of_the_caller_ends_the_walk),
         cmocka_unit_test(test_checkpoint__damaged_states_are_corrupt),
         cmocka_unit_test(test_checkpoint__states_of_an_unfinished_one_never_count),

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "tests/sim/random.h"
+#include "tests/unit/failing_memory.h"
 
 #define SAVED_MAX (16u << 20)
 
@@ -444,6 +445,47 @@ static void test_completion__random_entries_give_what_the_definition_says(void *
     }
 }
 
+/* --- without memory --- */
+
+static enum status apply_some(struct completion *c)
+{
+    enum status s = STATUS_OK;
+    for (uint64_t i = 1; i <= 60 && s == STATUS_OK; i++) {
+        struct entry e = entry_write(1 + i % 20, i, 1, 1000 + i);
+        s = completion_apply(c, &e);
+    }
+    return s;
+}
+
+static enum status save_and_load(const struct completion *c)
+{
+    struct buffer saved;
+    buffer_init(&saved, SAVED_MAX);
+    struct completion *loaded = completion_new();
+    enum status s = loaded == NULL ? STATUS_NOMEMORY : completion_save(c, &saved);
+    if (s == STATUS_OK)
+        s = completion_load(loaded, buffer_view(&saved));
+    completion_destroy(&loaded);
+    buffer_fini(&saved);
+    return s;
+}
+
+static void test_completion__a_lack_of_memory_is_told_and_leaks_nothing(void **state)
+{
+    (void)state;
+    bool failed = true;
+    for (uint64_t after = 0; failed; after++) {
+        struct completion *c = completion_new();
+        failing_memory_arm(after);
+        enum status s = apply_some(c);
+        if (s == STATUS_OK)
+            s = save_and_load(c);
+        failed = failing_memory_disarm();
+        assert_int_equal(s, failed ? STATUS_NOMEMORY : STATUS_OK);
+        completion_destroy(&c);
+    }
+}
+
 /* --- damaged bytes --- */
 
 static void test_completion__a_truncated_or_longer_save_is_refused(void **state)
@@ -526,6 +568,7 @@ int main(void)
         cmocka_unit_test(test_completion__bare_floors_of_many_clients_stay_bounded),
         cmocka_unit_test(test_completion__the_wanted_horizon_lies_in_the_past),
         cmocka_unit_test(test_completion__random_entries_give_what_the_definition_says),
+        cmocka_unit_test(test_completion__a_lack_of_memory_is_told_and_leaks_nothing),
         cmocka_unit_test(test_completion__a_truncated_or_longer_save_is_refused),
         cmocka_unit_test(test_completion__flipped_bits_never_break_more_than_the_load),
         cmocka_unit_test(test_completion__a_save_that_does_not_fit_is_refused),

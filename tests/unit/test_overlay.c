@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "tests/sim/random.h"
+#include "tests/unit/failing_memory.h"
 
 #define MODEL_KEYS 300
 
@@ -224,6 +225,76 @@ static void test_overlay__random_puts_read_like_a_plain_array(void **state)
     }
 }
 
+/* Wherever memory runs out, a put has happened or not, and nothing else has changed. */
+static void test_overlay__a_put_without_memory_changes_nothing(void **state)
+{
+    (void)state;
+    static struct model_row rows[MODEL_KEYS];
+    bool failed = true;
+    for (uint64_t after = 0; failed; after++) {
+        random_init(&chance, 3);
+        memset(rows, 0, sizeof rows);
+        struct overlay *o = overlay_new();
+        for (size_t i = 0; i < MODEL_KEYS; i++) {
+            rows[i].slot = (uint32_t)i;
+            snprintf(rows[i].key, sizeof rows[i].key, "key-%u", (unsigned)i);
+        }
+        failing_memory_arm(after);
+        for (int step = 0; step < 400; step++) {
+            struct model_row before = rows[random_below(&chance, MODEL_KEYS)], after_put;
+            struct model_row *r = &rows[before.slot];
+            after_put = before;
+            after_put.value = NULL;
+            bool was_done = failing_done;
+            failing_armed = false;
+            model_put(&after_put);
+            failing_armed = true;
+            enum status s =
+                overlay_put(o, r->slot, digest_of(r), bytes_text(r->key), &after_put.item);
+            assert_int_equal(s, failing_done && !was_done ? STATUS_NOMEMORY : STATUS_OK);
+            free(s == STATUS_OK ? before.value : after_put.value);
+            if (s == STATUS_OK)
+                *r = after_put;
+        }
+        failed = failing_memory_disarm();
+        assert_same(o, rows);
+        assert_sorted(o, rows, UINT32_MAX);
+        overlay_destroy(&o);
+        for (size_t i = 0; i < MODEL_KEYS; i++)
+            free(rows[i].value);
+    }
+}
+
+static void test_overlay__reading_without_memory_is_told(void **state)
+{
+    (void)state;
+    for (uint64_t after = 0; after < 3; after++) {
+        failing_memory_arm(after);
+        struct overlay *o = overlay_new();
+        assert_true(failing_memory_disarm());
+        assert_null(o);
+    }
+    struct overlay *o = overlay_new(), *from = overlay_new();
+    put_text(o, 1, "apple", "red", 1);
+    put_text(from, 1, "pear", "green", 1);
+    size_t count;
+    for (uint64_t after = 0; after < 3; after++) {
+        failing_memory_arm(after);
+        assert_null(overlay_sorted(o, UINT32_MAX, &count));
+        assert_true(failing_memory_disarm());
+        assert_int_equal(count, 1);
+    }
+    failing_memory_arm(0);
+    assert_null(overlay_slots(o, &count));
+    assert_int_equal(count, 1);
+    failing_memory_arm(0);
+    overlay_recycle(&from, o); /* frees what it cannot keep */
+    assert_true(failing_memory_disarm());
+    assert_null(from);
+    assert_text(o, 1, "apple", "red");
+    overlay_destroy(&o);
+}
+
 static void test_overlay__an_entry_costs_at_most_64_bytes_beside_key_and_value(void **state)
 {
     (void)state;
@@ -323,6 +394,8 @@ int main(void)
         cmocka_unit_test(test_overlay__random_puts_read_like_a_plain_array),
         cmocka_unit_test(test_overlay__overwriting_one_key_keeps_its_memory),
         cmocka_unit_test(test_overlay__recycled_memory_serves_the_next_one),
+        cmocka_unit_test(test_overlay__a_put_without_memory_changes_nothing),
+        cmocka_unit_test(test_overlay__reading_without_memory_is_told),
         cmocka_unit_test(test_overlay__an_entry_costs_at_most_64_bytes_beside_key_and_value),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,6 +10,7 @@
 #include "storage/checkpoint.h"
 #include "tests/lib/table_mem.h"
 #include "tests/sim/random.h"
+#include "tests/unit/failing_memory.h"
 
 static const struct store_options options = {
     .overlay_bytes_max = 1u << 20, .overlay_entries_min = 100, .inline_reads = true};
@@ -292,6 +293,39 @@ static void test_store__the_tables_errors_are_passed_on(void **state)
     fini_fixture(&f);
 }
 
+static bool count_row(void *arg, const struct table_row *row)
+{
+    *(size_t *)arg += row->item.present;
+    return true;
+}
+
+static void test_store__a_lack_of_memory_is_told_and_leaks_nothing(void **state)
+{
+    (void)state;
+    bool failed = true;
+    for (uint64_t after = 0; failed; after++) {
+        struct table *t = table_mem_new();
+        size_t seen = 0;
+        failing_memory_arm(after);
+        struct store *s = store_new(&options, t);
+        struct item item = {.present = true};
+        enum status status = s == NULL ? STATUS_NOMEMORY : STATUS_OK;
+        if (status == STATUS_OK)
+            status = store_apply(s, 1, 1, bytes_text("apple"), &item);
+        if (status == STATUS_OK && store_freeze(s) == NULL)
+            status = STATUS_NOMEMORY;
+        if (status == STATUS_OK)
+            status = store_apply(s, 1, 1, bytes_text("pear"), &item);
+        if (status == STATUS_OK)
+            status = store_scan(s, 1, 0, BYTES_EMPTY, count_row, &seen);
+        failed = failing_memory_disarm();
+        assert_int_equal(status, failed ? STATUS_NOMEMORY : STATUS_OK);
+        assert_int_equal(seen, failed ? 0 : 2);
+        store_destroy(&s);
+        t->verbs->destroy(&t);
+    }
+}
+
 /* --- against a plain map --- */
 
 #define KEYS  120
@@ -474,6 +508,7 @@ int main(void)
         cmocka_unit_test(test_store__a_large_table_is_written_less_often),
         cmocka_unit_test(test_store__both_overlays_are_counted),
         cmocka_unit_test(test_store__the_tables_errors_are_passed_on),
+        cmocka_unit_test(test_store__a_lack_of_memory_is_told_and_leaks_nothing),
         cmocka_unit_test(test_store__random_writes_and_checkpoints_read_like_a_plain_map),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
