@@ -2,8 +2,7 @@
  *
  *   copies CLUSTER-FILE LISTING
  *
- * LISTING has a line for each key: KEY TAB EPOCH TAB SEQ TAB VALUE, key and value in hex; VALUE "-":
- * the key is absent; EPOCH 0: any version, and any value, will do. Each node that holds a copy is
+ * Each node that holds a copy of a key of the listing (listing.h; with EPOCH 0 any value will do) is
  * asked for the key itself, past the routers, and must answer exactly that.
  */
 #include <inttypes.h>
@@ -17,18 +16,12 @@
 #include "proto/link.h"
 #include "proto/partition.h"
 #include "storage/cluster_file.h"
+#include "tests/process/listing.h"
 
 #define BATCH_MAX 64
 #define BATCH_BYTES_MAX (1u << 20)
 #define ANSWER_MS 20000
 #define COMPLAINTS_MAX 20
-
-struct entry {
-    struct bytes key, value;
-    bool present, any;
-    struct version version;
-    uint64_t digest;
-};
 
 /* What one node said of one entry. */
 struct said {
@@ -39,72 +32,20 @@ struct said {
 
 struct work {
     struct clustermap *map;
-    struct entry *entries;
-    size_t count, capacity;
+    struct listing_entry *entries;
+    uint64_t *digests; /* of their keys */
+    size_t count;
     struct said *said[COPIES_MAX]; /* by the copy's place in the partition's list */
     struct link_context *context;
     struct arena arena;
     uint64_t boot, complaints;
 };
 
-/* ------------------------------------------------------------------ the listing */
-
-static bool unhex(const char *text, size_t size, struct bytes *ret)
-{
-    uint8_t *data = malloc(size / 2 + 1);
-    ENSURE(data != NULL);
-    for (size_t i = 0; i + 1 < size; i += 2) {
-        char pair[3] = {text[i], text[i + 1], 0}, *end;
-        data[i / 2] = (uint8_t)strtoul(pair, &end, 16);
-        if (end != pair + 2)
-            return false;
-    }
-    *ret = bytes_of(data, size / 2);
-    return size % 2 == 0;
-}
-
-static bool entry_parse(char *line, struct entry *e)
-{
-    char *fields[4], *save = NULL, *at = line;
-    for (int i = 0; i < 4; i++, at = NULL)
-        if ((fields[i] = strtok_r(at, "\t\n", &save)) == NULL)
-            return i == 3 && unhex(fields[0], strlen(fields[0]), &e->key) && (e->present = true);
-    e->version = (struct version){strtoull(fields[1], NULL, 10), strtoull(fields[2], NULL, 10)};
-    e->present = strcmp(fields[3], "-") != 0;
-    return unhex(fields[0], strlen(fields[0]), &e->key) &&
-           (!e->present || unhex(fields[3], strlen(fields[3]), &e->value));
-}
-
-static bool listing_read(struct work *w, const char *path)
-{
-    char *line = NULL;
-    size_t size = 0;
-    FILE *from = fopen(path, "r");
-    if (from == NULL)
-        return false;
-    while (getline(&line, &size, from) > 0) {
-        if (w->count == w->capacity) {
-            w->capacity = w->capacity == 0 ? 1024 : 2 * w->capacity;
-            w->entries = realloc(w->entries, w->capacity * sizeof *w->entries);
-            ENSURE(w->entries != NULL);
-        }
-        struct entry *e = &w->entries[w->count++];
-        *e = (struct entry){0};
-        if (!entry_parse(line, e))
-            return false;
-        e->digest = partition_digest(e->key);
-        e->any = e->present && e->version.epoch == 0;
-    }
-    free(line);
-    fclose(from);
-    return w->count > 0;
-}
-
 /* ------------------------------------------------------------------ asking a node */
 
 static const struct clustermap_partition *partition_of_entry(const struct work *w, size_t i)
 {
-    return &w->map->partitions[partition_of(w->entries[i].digest, w->map->partition_count)];
+    return &w->map->partitions[partition_of(w->digests[i], w->map->partition_count)];
 }
 
 /* The place of node among the copies of entry i; COPIES_MAX: it has none. */
@@ -132,7 +73,7 @@ static size_t batch_pack(struct work *w, uint32_t node, size_t *next, struct buf
             continue;
         tokens[b.count] = *next;
         kinds[b.count] = KIND_READ;
-        digests[b.count] = w->entries[*next].digest;
+        digests[b.count] = w->digests[*next];
         deadlines[b.count] = 2000;
         keys[b.count++] = w->entries[*next].key;
         bytes += w->entries[*next].value.size;
@@ -219,7 +160,7 @@ static size_t node_ask(struct work *w, uint32_t node)
 
 static void complain(struct work *w, size_t i, uint32_t copy, const char *what)
 {
-    const struct entry *e = &w->entries[i];
+    const struct listing_entry *e = &w->entries[i];
     const struct said *s = &w->said[copy][i];
     if (w->complaints++ >= COMPLAINTS_MAX)
         return;
@@ -231,7 +172,7 @@ static void complain(struct work *w, size_t i, uint32_t copy, const char *what)
            e->version.seq, e->value.size, e->present ? "" : ", absent");
 }
 
-static const char *difference(const struct entry *e, const struct said *s)
+static const char *difference(const struct listing_entry *e, const struct said *s)
 {
     if (!s->answered)
         return "no answer";
@@ -246,8 +187,9 @@ static size_t compare(struct work *w)
 {
     size_t compared = 0;
     for (size_t i = 0; i < w->count; i++) {
-        struct entry *e = &w->entries[i];
-        if (e->any && w->said[0][i].answered && w->said[0][i].present) {
+        struct listing_entry *e = &w->entries[i];
+        bool any = e->present && e->version.epoch == 0;
+        if (any && w->said[0][i].answered && w->said[0][i].present) {
             e->version = w->said[0][i].version; /* then all must be like the first */
             e->value = w->said[0][i].value;
         }
@@ -264,11 +206,18 @@ int main(int argc, char **argv)
 {
     struct work w = {.map = clustermap_new(), .boot = clock_random64()};
     struct error error = {.status = STATUS_OK};
+    struct listing listing;
     if (argc != 3 || cluster_file_read(argv[1], w.map, &error) != STATUS_OK ||
-        !listing_read(&w, argv[2])) {
+        !listing_read(&listing, argv[2])) {
         printf("copies: bad arguments, cluster file or listing %s\n", error.message);
         return 2;
     }
+    w.entries = listing.entries;
+    w.count = listing.count;
+    w.digests = calloc(w.count, sizeof *w.digests);
+    ENSURE(w.digests != NULL);
+    for (size_t i = 0; i < w.count; i++)
+        w.digests[i] = partition_digest(w.entries[i].key);
     for (uint32_t copy = 0; copy < COPIES_MAX; copy++)
         ENSURE((w.said[copy] = calloc(w.count, sizeof *w.said[copy])) != NULL);
     w.context = link_context_new(1, false);

@@ -7,6 +7,9 @@
 #include "proto/base/clock.h"
 #include "proto/base/ensure.h"
 
+#define SLOW_MS 1000
+#define SLOW_TOLD_MAX 10
+
 void ledger_init(struct ledger *l, const char *prefix, size_t items_max, size_t keys_max)
 {
     memset(l, 0, sizeof *l);
@@ -126,6 +129,18 @@ static void raise(atomic_uint_fast64_t *max, uint64_t to)
         ;
 }
 
+/* The first reads that should have been quick and were not: where to look in the logs. */
+static void tell_slow(struct ledger *l, const struct ledger_item *item, const char *what,
+                      uint64_t now)
+{
+    char key[LEDGER_KEY_SIZE];
+    ledger_key(l, item->key, key);
+    if (atomic_fetch_add(&l->slow_told, 1) < SLOW_TOLD_MAX)
+        fprintf(stderr, "slow: a read of %s, which nobody changes, %s after %" PRIu64
+                        " ms, at %.3f s\n", key, what, now - item->asked_ms,
+                (double)(clock_wall_ms() % 3600000) / 1000);
+}
+
 static void figures_note(struct ledger *l, const struct ledger_item *item)
 {
     bool read = item->op.read;
@@ -138,6 +153,8 @@ static void figures_note(struct ledger *l, const struct ledger_item *item)
     if (read && item->key < LEDGER_STILL_KEYS) {
         atomic_fetch_add(&l->still_done, 1);
         raise(&l->still_ms_max, now - item->asked_ms);
+        if (now - item->asked_ms >= SLOW_MS)
+            tell_slow(l, item, "was answered", now);
     }
 }
 
@@ -223,8 +240,10 @@ void ledger_hear(struct ledger *l, struct ledger_item *item, const struct duet_r
                      : item->op.read ? &l->reads_not_done
                                      : &l->writes_not_done,
                      1);
-    if (item->op.read && item->key < LEDGER_STILL_KEYS)
+    if (item->op.read && item->key < LEDGER_STILL_KEYS) {
         atomic_fetch_add(&l->still_not_done, 1);
+        tell_slow(l, item, duet_code_name(code), clock_now_ms());
+    }
 }
 
 bool ledger_settle(struct ledger *l, struct ledger_item *item, const struct duet_result *result)

@@ -60,6 +60,7 @@ struct ledger {
     atomic_uint_fast64_t still_done, still_not_done, still_ms_max; /* reads of still keys */
     atomic_uint_fast64_t read_gap_ms_max, write_gap_ms_max;
     atomic_uint_fast64_t read_last_ms, write_last_ms; /* moments of the last acknowledgement */
+    atomic_uint_fast64_t slow_told;
     atomic_uint_fast64_t strange; /* answers that may not be: unknown values or codes */
     struct ledger_glimpse *glimpses; /* by key; guarded by glimpse_lock */
     atomic_flag glimpse_lock;

@@ -29,7 +29,7 @@
 #define BURST_MAX 64
 #define DOUBT_TRIES_MAX 8
 #define DOUBT_ASK_MS 10000
-#define OPEN_MAX 256 /* an id can be asked for while it is among the client's last 512 */
+#define OPEN_MAX 256 /* an id can be asked for while it is in the window of 512 */
 #define SETTLE_MS 120000
 #define READ_BURST 8
 #define READ_PAUSE_MS 8
@@ -255,7 +255,12 @@ static void doubt_heard(const struct duet_result *result, void *user)
     struct loader *c = f->loader;
     number_close(c, f->question);
     bool settled = ledger_settle(&c->run->ledger, f->item, result);
-    if (settled || ++f->tries == DOUBT_TRIES_MAX || duet_result_code(result) == DUET_STALE) {
+    enum duet_code code = duet_result_code(result);
+    if (settled || ++f->tries == DOUBT_TRIES_MAX || code == DUET_STALE || code == DUET_TOOOLD) {
+        if (!settled)
+            fprintf(stderr, "unsettled: asked %u times what became of write %" PRIu64 ", number "
+                            "%" PRIu64 " of a client that is at %" PRIu64 ": %s\n",
+                    f->tries, f->item->id.seq, f->number, f->question, duet_code_name(code));
         doubt_end(f, settled);
         return;
     }
@@ -623,7 +628,7 @@ static bool setting(struct settings *s, int flag, const char *text)
 static bool settings_read(struct settings *s, int argc, char **argv)
 {
     *s = (struct settings){.routers = "tcp://127.0.0.1:7400", .prefix = "load",   .clients = 8, .readers = 2,
-                           .window = 128, .timeout_ms = 5000, .operations = 40000, .rate = 5000,
+                           .window = 512, .timeout_ms = 5000, .operations = 40000, .rate = 5000,
                            .seed = clock_random64()};
     for (int flag; (flag = getopt_long(argc, argv, "", flags, NULL)) != -1;)
         if (!setting(s, flag, optarg))

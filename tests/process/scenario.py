@@ -14,7 +14,6 @@
 import argparse
 import json
 import os
-import queue
 import signal
 import subprocess
 import sys
@@ -53,13 +52,12 @@ class Run:
         return os.path.join(os.path.abspath(self.build), "bin", name)
 
 
-class Load:
-    """tests/process/load.c at work; see there."""
+class Tool:
+    """A program of this directory that prints "at N ..." while it works, until its stdin ends."""
 
-    def __init__(self, run, cluster, *flags, routers=None):
-        self.run, self.last = run, (0, 0, 0)
-        self.lines, self.moved = [], queue.Queue()
-        argv = [run.program("load"), "--routers", routers or cluster.all_routers, *flags]
+    def __init__(self, run, *argv):
+        self.run, self.last, self.lines = run, (0, 0, 0), []
+        self.name = os.path.basename(argv[0])
         self.popen = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, errors="replace", preexec_fn=_die_with_parent, env=clean_environment())
@@ -69,10 +67,68 @@ class Load:
     def _read(self):
         for line in self.popen.stdout:
             words = line.split()
-            if len(words) == 4 and words[0] == "at" and words[1].isdigit():
+            if len(words) > 1 and words[0] == "at" and all(w.isdigit() for w in words[1:]):
                 self.last = tuple(int(w) for w in words[1:])
             else:
                 self.lines.append(line.rstrip("\n"))
+
+    def _running(self):
+        if self.popen.poll() is not None:
+            self.reader.join()
+            print("\n".join(self.lines[-60:]))
+            raise Failed(f"{self.name} ended with exit code {self.popen.returncode}")
+        return True
+
+    def _wait(self, which, count, what, timeout):
+        """Until so many more of what stands at this place of its "at" line."""
+        target = self.last[which] + count
+        wait_for(lambda: self._running() and self.last[which] >= target, f"{count} more {what}",
+                 timeout)
+
+    def wait_more(self, count, timeout=120):
+        self._wait(0, count, f"operations of {self.name}", timeout)
+
+    def _finish(self, timeout):
+        try:
+            self.popen.stdin.close()
+        except BrokenPipeError:
+            pass
+        try:
+            self.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            raise Failed(f"{self.name} did not end within {timeout} s") from None
+        self.reader.join()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.popen.poll() is None:
+            self.popen.kill()
+            self.popen.wait()
+
+
+class Reread(Tool):
+    """tests/process/reread.c at work; see there."""
+
+    def __init__(self, run, cluster, listing):
+        super().__init__(run, run.program("reread"), cluster.all_routers, listing)
+
+    def finish(self, what, timeout=120):
+        """Returns how many ms the slowest read took."""
+        self._finish(timeout)
+        last = self.lines[-1] if self.lines else "nothing"
+        self.run.check(self.popen.returncode == 0, f"{what}: {last}")
+        return int(last.split("slowest ")[1].split()[0]) if "slowest " in last else 1 << 30
+
+
+class Load(Tool):
+    """tests/process/load.c at work; see there."""
+
+    def __init__(self, run, cluster, *flags, routers=None):
+        super().__init__(run, run.program("load"), "--routers", routers or cluster.all_routers,
+                         *flags)
 
     @property
     def operations(self):
@@ -86,44 +142,15 @@ class Load:
     def writes(self):
         return self.last[2]
 
-    def wait(self, operations, timeout=120):
-        """Until it has asked for so many operations."""
-        wait_for(lambda: self._running() and self.operations >= operations,
-                 f"{operations} operations of load", timeout)
-
-    def wait_more(self, operations, timeout=120):
-        self.wait(self.operations + operations, timeout)
-
     def wait_writes(self, count, timeout=60):
-        """Until so many more writes are acknowledged."""
-        target = self.writes + count
-        wait_for(lambda: self._running() and self.writes >= target,
-                 f"{count} more acknowledged writes", timeout)
+        self._wait(2, count, "acknowledged writes", timeout)
 
     def wait_reads(self, count, timeout=60):
-        target = self.reads + count
-        wait_for(lambda: self._running() and self.reads >= target,
-                 f"{count} more answered reads", timeout)
+        self._wait(1, count, "answered reads", timeout)
 
-    def _running(self):
-        if self.popen.poll() is not None:
-            self.reader.join()
-            print("\n".join(self.lines[-60:]))
-            raise Failed(f"load ended with exit code {self.popen.returncode}")
-        return True
-
-    def finish(self, timeout=400):
+    def finish(self, timeout=400, tell_slow=False):
         """Let it end; its own checks count as ours. Returns its figures."""
-        try:
-            self.popen.stdin.close()
-        except BrokenPipeError:
-            pass
-        try:
-            self.popen.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self.popen.kill()
-            raise Failed(f"load did not end within {timeout} s") from None
-        self.reader.join()
+        self._finish(timeout)
         figures = {}
         for line in self.lines:
             if line.startswith("figures "):
@@ -131,7 +158,7 @@ class Load:
                 continue
             if line.startswith("ok    ") or line.startswith("FAILED "):
                 self.run.check(line.startswith("ok"), "load: " + line[7:])
-            elif not line.endswith(" failed"):
+            elif not line.endswith(" failed") and (tell_slow or not line.startswith("slow: ")):
                 print("         load: " + line)
         if not figures:
             raise Failed(f"load ended with exit code {self.popen.returncode} and without figures")
@@ -145,17 +172,6 @@ class Load:
                      f"{figures['still_reads']} reads of keys that nobody changes "
                      f"{figures['still_ms_max']} ms, {figures['still_not_done']} without answer")
         return figures
-
-    def end(self):
-        if self.popen.poll() is None:
-            self.popen.kill()
-            self.popen.wait()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.end()
 
 
 def compare_copies(run, cluster, listing):

@@ -13,7 +13,7 @@ def main(run):
         c.start()
         final = os.path.join(c.dir, "final")
         with Load(run, c, "--operations", "10000", "--rate", "3000", "--until-stop",
-                  "--final", final) as load:
+                  "--timeout", "10000", "--final", final) as load:
             for number in range(ROUNDS_LONG if run.long else ROUNDS):
                 load.wait_writes(500)
                 for p in c.processes:
