@@ -309,6 +309,7 @@ void replica_durable(struct core *c, struct replica *r, const struct durable_ite
     case DURABLE_PROMISE:
         if (item->number > r->promise_durable)
             r->promise_durable = item->number;
+        r->changed = true; /* a checkpoint saves promises that are durable, and only those */
         break;
     case DURABLE_AGAIN:
         adopt_copies(r);

@@ -5,6 +5,7 @@
 
 #include <cmocka.h>
 
+#include "proto/partition.h"
 #include "tests/lib/pair.h"
 
 #define PARTITIONS 8
@@ -319,6 +320,28 @@ static void test_node__a_replica_that_comes_back_hears_of_commits_without_a_writ
     assert_value(pair_read(&p, 1, key), "red");
 }
 
+/* Found by sim seed 699: the first checkpoint came before the promise was durable and saved the old
+ * one, the second one thought the slot unchanged and moved the position past the record. */
+static void test_node__a_promise_survives_checkpoints_on_both_sides_of_its_sync(void **state)
+{
+    (void)state;
+    struct node_replica_view before, after;
+    char key[32];
+    pair_key(&p, 0, 0, key);
+    uint32_t partition = partition_of(partition_digest(bytes_text(key)), PARTITIONS);
+    pair_crash(&p, 1);
+    pair_crash(&p, 0);
+    pair_start(&p, 0);
+    pair_checkpoint(&p, 0);
+    pair_run(&p, 50);
+    pair_checkpoint(&p, 0);
+    assert_true(node_replica(p.nodes[0].node, partition, &before));
+    pair_crash(&p, 0);
+    pair_start(&p, 0);
+    assert_true(node_replica(p.nodes[0].node, partition, &after));
+    assert_true(after.promised_epoch > before.promised_epoch);
+}
+
 static void test_node__a_stuck_entry_is_logged_again_and_does_not_pin_the_log(void **state)
 {
     (void)state;
@@ -443,6 +466,7 @@ int main(void)
         CASE(lost_appends_are_sent_again),
         CASE(a_lost_word_of_the_commit_is_said_again),
         CASE(a_replica_that_comes_back_hears_of_commits_without_a_write),
+        CASE(a_promise_survives_checkpoints_on_both_sides_of_its_sync),
         CASE(a_stuck_entry_is_logged_again_and_does_not_pin_the_log),
         CASE(entries_logged_again_keep_their_order_in_the_log),
         COLD(operations_on_a_cold_key_keep_their_order),
