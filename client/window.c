@@ -287,9 +287,6 @@ static void refused(struct window *w, struct slot *slot, uint64_t now_ms,
     if (write && ((a->flags & ANSWER_IN_DOUBT) != 0 || status_in_doubt(a->status)))
         slot->in_doubt = true;
     slot->refusal = a->status;
-    /* Without a token no attempt can have been executed: the next one may take a new one. */
-    if (a->status == STATUS_NEEDTOKEN)
-        slot->token = 0;
     if ((a->flags & ANSWER_RETRY) != 0 && slot->deadline_ms > now_ms && !overtaken(w, slot))
         pause_slot(w, slot, now_ms);
     else
@@ -421,14 +418,14 @@ struct run {
     uint32_t count;
 };
 
-/* Does slot fit behind the run in one message: next number, like deadline, token or not, sizes? */
+/* Does slot fit behind the run in one message: like deadline, token or not, sizes? */
 static bool fits(const struct run *run, const struct slot *slot, uint32_t operations_max)
 {
     if (run->count == 0)
         return true;
     uint64_t low = slot->deadline_ms < run->deadline_ms ? slot->deadline_ms : run->deadline_ms;
     uint64_t high = slot->deadline_ms < run->deadline_ms ? run->deadline_ms : slot->deadline_ms;
-    return slot->seq == run->first_seq + run->count && run->count < operations_max &&
+    return run->count < operations_max &&
            run->size + slot->payload.size <= MESSAGE_BYTES_MAX - (64u << 10) &&
            (slot->token == 0) == (run->token == 0) && high - low <= DEADLINE_SPREAD_MS;
 }
@@ -438,6 +435,7 @@ static void add(struct window *w, struct run *run, const struct slot *slot)
     struct bytes payload = buffer_view(&slot->payload);
     if (run->count == 0)
         *run = (struct run){slot->seq, slot->deadline_ms, slot->token, 0, 0};
+    ENSURE(slot->seq == run->first_seq + run->count);
     w->kinds[run->count] = slot->kind;
     w->keys[run->count] = bytes_of(payload.data, slot->key_size);
     w->operations[run->count] =
@@ -463,6 +461,7 @@ static struct run gather(struct window *w, uint64_t ptime, uint32_t operations_m
                 break;
             continue;
         }
+        /* One that had none was refused for it, and may take what is known now. */
         if (slot->token == 0)
             slot->token = ptime;
         if (!fits(&run, slot, operations_max))

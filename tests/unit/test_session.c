@@ -428,6 +428,34 @@ static void test_session__without_a_token_it_asks_for_one_and_tries_again(void *
     world_end(w);
 }
 
+static void test_session__operations_that_travel_together_use_the_oldest_token(void **state)
+{
+    (void)state;
+    struct world *w = world_ready(2);
+    put(w, "a");
+    turn(w, 0);
+    ANSWERS(w, 0, {1, STATUS_BUSY, ANSWER_RETRY, NULL}); /* says 2000 */
+    put(w, "a"); /* held back: it has no token yet */
+    put(w, "b");
+    turn(w, 0);
+    assert_true(w->token == 2000);
+    connected(w, 0, false);
+    turn(w, 0);
+    hello_from(w, 1, 101, 3000, CLUSTER);
+    turn(w, 2 * SESSION_PAUSE_MIN_MS);
+    EXPECT(w, "r0< 1:a\nr0< 3:b\nr1< HELLO\nr1< 1:a 2:a 3:b\n");
+    assert_true(w->token == 1000);
+    ANSWERS(w, 1, {1, STATUS_OK, 0, NULL});
+    connected(w, 1, false);
+    connected(w, 0, true);
+    turn(w, 0);
+    hello_from(w, 0, 100, 4000, CLUSTER);
+    turn(w, 0);
+    EXPECT(w, "1 OK\nr0< HELLO\nr0< 2:a 3:b\n");
+    assert_true(w->token == 2000);
+    world_end(w);
+}
+
 static void test_session__an_old_token_is_refreshed_before_use(void **state)
 {
     (void)state;
@@ -531,6 +559,71 @@ static void test_session__the_only_router_is_greeted_again_when_it_is_back(void 
     hello(w, 0);
     turn(w, 0);
     EXPECT(w, "r0< HELLO\nr0< 1:a\n");
+    world_end(w);
+}
+
+static void test_session__a_refreshed_token_shows_a_new_process_too(void **state)
+{
+    (void)state;
+    struct world *w = world_ready(1);
+    put(w, "a");
+    put(w, "b");
+    turn(w, 0);
+    ANSWERS(w, 0, {1, STATUS_NEEDTOKEN, ANSWER_RETRY, NULL});
+    turn(w, 0);
+    EXPECT(w, "r0< 1:a 2:b\nr0< HELLO\n");
+    hello_from(w, 0, 999, 3000, CLUSTER);
+    turn(w, 0);
+    EXPECT(w, "r0< 2:b\n");
+    world_end(w);
+}
+
+static void test_session__whichever_router_is_back_first_is_used(void **state)
+{
+    (void)state;
+    struct world *w = world_ready(3);
+    for (uint32_t i = 0; i < 3; i++)
+        connected(w, i, false);
+    put(w, "a");
+    turn(w, 100);
+    uint32_t back = session_router(w->s) == 1 ? 2 : 1;
+    connected(w, back, true);
+    turn(w, 0);
+    hello(w, back);
+    turn(w, 0);
+    EXPECT(w, back == 1 ? "r1< HELLO\nr1< 1:a\n" : "r2< HELLO\nr2< 1:a\n");
+    connected(w, 0, true);
+    assert_int_equal(session_router(w->s), back);
+    world_end(w);
+}
+
+/* How long the session waits for the router that it greets now. */
+static uint64_t patience(struct world *w)
+{
+    uint32_t failovers = (uint32_t)session_counters(w->s)->failovers, waited = 0;
+    uint32_t router = session_router(w->s);
+    turn(w, 0);
+    while (session_counters(w->s)->failovers == failovers) {
+        turn(w, 100);
+        waited += 100;
+    }
+    connected(w, router, true); /* it was reset */
+    return waited;
+}
+
+static void test_session__patience_grows_while_all_are_silent_and_no_longer(void **state)
+{
+    (void)state;
+    struct world *w = world_new(2, 0);
+    connected(w, 0, true);
+    connected(w, 1, true);
+    const uint64_t expected[] = {400, 400, 800, 800, 1600, 1600, 1600, 1600, 1600};
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++)
+        assert_int_equal(patience(w), expected[i]);
+    turn(w, 0);
+    hello(w, session_router(w->s));
+    put(w, "a");
+    assert_int_equal(patience(w), 400);
     world_end(w);
 }
 
@@ -950,12 +1043,16 @@ int main(void)
         cmocka_unit_test(test_session__operations_of_unlike_deadlines_travel_apart),
         cmocka_unit_test(test_session__the_token_of_an_operation_stays_that_of_its_first_attempt),
         cmocka_unit_test(test_session__without_a_token_it_asks_for_one_and_tries_again),
+        cmocka_unit_test(test_session__operations_that_travel_together_use_the_oldest_token),
         cmocka_unit_test(test_session__an_old_token_is_refreshed_before_use),
         cmocka_unit_test(test_session__a_silent_router_is_left_and_all_is_sent_again_in_order),
         cmocka_unit_test(test_session__a_read_is_not_sent_again_behind_its_own_later_write),
         cmocka_unit_test(test_session__a_router_that_answers_pings_is_kept),
         cmocka_unit_test(test_session__a_router_started_anew_gets_everything_again),
         cmocka_unit_test(test_session__the_only_router_is_greeted_again_when_it_is_back),
+        cmocka_unit_test(test_session__a_refreshed_token_shows_a_new_process_too),
+        cmocka_unit_test(test_session__whichever_router_is_back_first_is_used),
+        cmocka_unit_test(test_session__patience_grows_while_all_are_silent_and_no_longer),
         cmocka_unit_test(test_session__a_router_that_does_not_answer_hello_is_left),
         cmocka_unit_test(test_session__a_router_of_another_cluster_is_not_used),
         cmocka_unit_test(test_session__a_router_that_refuses_hello_is_not_asked_in_a_tight_loop),
