@@ -100,6 +100,11 @@ class Tool:
             raise Failed(f"{self.name} did not end within {timeout} s") from None
         self.reader.join()
 
+    def finish(self, timeout=120):
+        """Let it end; its exit code."""
+        self._finish(timeout)
+        return self.popen.returncode
+
     def __enter__(self):
         return self
 
@@ -192,7 +197,7 @@ def run(main, doc):
     parser.add_argument("--long", action="store_true", help="the full form")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    r = Run(arguments.build, arguments.long)
+    r = Run(arguments.build, arguments.long or bool(os.environ.get("DUET_TEST_LONG")))
     try:
         main(r)
     except Exception as error:  # every failure is told and counted
