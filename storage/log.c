@@ -423,39 +423,53 @@ static enum status copy_groups(struct log *l, struct disk_file *from, struct dis
     return s;
 }
 
+/* The file that the last segment is written into: the spare, which has its zeros already (or an older
+ * segment, whose groups carry another number), or a new one. *ret_path is its name until it is whole. */
+static enum status rewrite_begin(struct log *l, struct kept *k, const char **ret_path)
+{
+    *ret_path = FOLDER_REWRITE_TMP;
+    if (!spare_holds(&l->spare, k->size))
+        return l->disk->verbs->open(l->disk, FOLDER_REWRITE_TMP, DISK_CREATE | DISK_DIRECT, &l->file,
+                                    NULL);
+    *ret_path = FOLDER_SPARE;
+    l->file = spare_take(&l->spare, &k->size);
+    return STATUS_OK;
+}
+
 /* from is NULL for the first segment of a new log. */
 static enum status fill_segment(struct log *l, const struct kept *k, struct disk_file *from,
-                                struct disk_file *to)
+                                bool zeros)
 {
-    enum status s = write_header(l, to, k->number, k->first_lsn);
+    enum status s = write_header(l, l->file, k->number, k->first_lsn);
     if (s == STATUS_OK && from != NULL)
-        s = copy_groups(l, from, to, k->used);
-    for (uint64_t at = k->used; s == STATUS_OK && at < k->size;)
-        s = spare_write_zeros(l->disk, to, at, k->size, &at);
+        s = copy_groups(l, from, l->file, k->used);
+    for (uint64_t at = k->used; zeros && s == STATUS_OK && at < k->size;)
+        s = spare_write_zeros(l->disk, l->file, at, k->size, &at);
     return s;
 }
 
-/* (4): a new file takes the place of the last segment, whole or not at all. It stays open. */
+/* (4): another file takes the place of the last segment, whole or not at all. It stays open. */
 static enum status rewrite_last(struct opening *o)
 {
     struct log *l = o->log;
     const struct disk_verbs *v = l->disk->verbs;
     struct kept *k = &o->last;
     struct disk_file *from = NULL;
+    const char *written;
     char path[FOLDER_PATH_SIZE];
     folder_segment_path(path, k->number);
     k->size = segment_align(k->size);
     if (k->size < l->options.segment_size)
         k->size = l->options.segment_size;
-    enum status s = v->open(l->disk, FOLDER_REWRITE_TMP, DISK_CREATE | DISK_DIRECT, &l->file, NULL);
+    enum status s = rewrite_begin(l, k, &written);
     if (s == STATUS_OK && o->count > 0)
         s = v->open(l->disk, path, 0, &from, NULL);
     if (s == STATUS_OK)
-        s = fill_segment(l, k, from, l->file);
+        s = fill_segment(l, k, from, strcmp(written, FOLDER_SPARE) != 0);
     if (from != NULL)
         v->close(&from);
     if (s == STATUS_OK)
-        s = v->rename(l->disk, FOLDER_REWRITE_TMP, path);
+        s = v->rename(l->disk, written, path);
     if (s == STATUS_OK)
         s = folder_sync(l->disk);
     l->number = k->number;
@@ -508,12 +522,12 @@ static enum status settle(struct opening *o)
         o->replay.next_lsn = 1;
     }
     enum status s = remove_remains(o);
+    if (s == STATUS_OK && o->folder.spare)
+        s = spare_adopt(&l->spare, l->options.segment_size);
     if (s == STATUS_OK)
         s = rewrite_last(o);
     if (s == STATUS_OK)
         s = restore_slots(l);
-    if (s == STATUS_OK && o->folder.spare)
-        s = spare_adopt(&l->spare, l->options.segment_size);
     if (s != STATUS_OK)
         return words(o, s, "rewrite the last segment in");
     l->gather.next_lsn = o->replay.next_lsn;

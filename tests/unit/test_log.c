@@ -504,17 +504,25 @@ static void test_log__preparation_makes_the_next_segment_in_steps(void **state)
     tear_down(&f);
 }
 
-static void test_log__a_spare_is_used_again_after_reopen(void **state)
+static void test_log__the_last_segment_is_rewritten_into_the_spare(void **state)
 {
     (void)state;
     struct fixture f;
     set_up(&f);
+    write_groups(&f, 3, 100);
     bool more = true;
     while (more)
         assert_int_equal(log_prepare(f.log, &more), STATUS_OK);
+    uint64_t next_lsn = log_next_lsn(f.log);
     reopen(&f, 0);
-    assert_int_equal(log_prepare(f.log, &more), STATUS_OK);
-    assert_false(more);
+    assert_false(list_names(&f).spare);
+    assert_int_equal(log_next_lsn(f.log), next_lsn);
+    write_groups(&f, 3, 100);
+    next_lsn = log_next_lsn(f.log);
+    reopen(&f, 0); /* no spare this time: a new file */
+    assert_int_equal(log_next_lsn(f.log), next_lsn);
+    for (more = true; more;)
+        assert_int_equal(log_prepare(f.log, &more), STATUS_OK);
     f.options.segment_size = 2 * SEGMENT;
     reopen(&f, 0);
     assert_false(list_names(&f).spare);
@@ -1092,7 +1100,7 @@ int main(void)
         cmocka_unit_test(test_log__empty_directory_below_the_checkpoint_is_refused),
         cmocka_unit_test(test_log__replay_size_falls_with_the_release),
         cmocka_unit_test(test_log__preparation_makes_the_next_segment_in_steps),
-        cmocka_unit_test(test_log__a_spare_is_used_again_after_reopen),
+        cmocka_unit_test(test_log__the_last_segment_is_rewritten_into_the_spare),
         cmocka_unit_test(test_log__preparation_drops_what_retention_no_longer_wants),
         cmocka_unit_test(test_log__footer_names_slots_and_positions),
         cmocka_unit_test(test_log__foreign_segments_are_refused),
