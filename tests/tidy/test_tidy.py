@@ -41,12 +41,12 @@ GOOD = {
 
 
 def run(tree):
-    """tidy.py on this tree: its exit code and what it printed."""
+    """tidy.py on this tree (@ROOT@ is where it lies): its exit code and what it printed."""
     with tempfile.TemporaryDirectory() as root:
         for path, text in tree.items():
             os.makedirs(os.path.join(root, os.path.dirname(path)), exist_ok=True)
             with open(os.path.join(root, path), "w", encoding="utf-8") as file:
-                file.write(text)
+                file.write(text.replace("@ROOT@", root))
         done = subprocess.run([sys.executable, TIDY, root], capture_output=True, text=True,
                               check=False)
         return done.returncode, done.stdout + done.stderr
@@ -152,6 +152,10 @@ class Tidy(unittest.TestCase):
         self.assertEqual(code, 0, out)
         self.red("README.md:2: gone.md does not exist",
                  self.added("README.md", "[d](gone.md)\n"))
+
+    def test_path_of_this_machine(self):
+        self.red("proto/CMakeLists.txt:4: names the folder of this machine",
+                 self.added("proto/CMakeLists.txt", "include_directories(@ROOT@/proto)\n"))
 
     def test_stranger_at_the_top(self):
         self.red("docs:1: does not belong at the top",

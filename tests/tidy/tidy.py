@@ -157,7 +157,7 @@ class Tidy:
     def check(self):
         self.check_top()
         for path in self.paths:
-            self.check_unfinished(path)
+            self.check_lines(path)
             if path.endswith(".md"):
                 self.check_links(path)
         for source in self.sources.values():
@@ -175,7 +175,7 @@ class Tidy:
         for name in self.rules.top - names:
             self.say(name, 1, "is missing at the top")
 
-    def check_unfinished(self, path):
+    def check_lines(self, path):
         if not path.endswith(TEXT_ENDINGS):
             return
         with open(os.path.join(self.root, path), encoding="utf-8", errors="replace") as file:
@@ -183,6 +183,8 @@ class Tidy:
                 found = UNFINISHED.search(line)
                 if found:
                     self.say(path, number, f"{found.group()}: finish it or open an issue")
+                if os.path.abspath(self.root) + "/" in line:
+                    self.say(path, number, "names the folder of this machine that the tree lies in")
 
     def check_links(self, path):
         """What a README points to inside the tree exists."""
