@@ -21,6 +21,7 @@
 #define THREADS_MAX 16
 #define READY_MAX_MS 5000
 #define SECONDS_DEFAULT 10
+#define IDLE_MS 5
 #define KEY_TEXT_SIZE 40
 
 enum mix { MIX_READ, MIX_WRITE, MIX_MIXED, MIX_FILL };
@@ -56,6 +57,8 @@ struct lane {
     struct link *link;
     const char *address;
     bool connected, ready;
+    bool again;           /* something was sent, and that can swallow the link's edge */
+    uint64_t deadline_ms; /* of the session */
     struct flight *flights, *free_flights;
 };
 
@@ -67,6 +70,7 @@ struct worker {
     struct lane *lanes;
     struct pollfd *fds;
     size_t lanes_count;
+    bool begun; /* plan->begin_ns was seen */
     uint64_t random, in_flight, end_ns;
     struct histogram reads, writes;
     uint64_t not_found, failed, in_doubt;
@@ -200,8 +204,7 @@ static void mind_link(struct worker *w, struct lane *lane, uint64_t now_ms)
     }
 }
 
-/* One turn of one lane; returns whether something happened. */
-static bool turn(struct worker *w, struct lane *lane)
+static void turn(struct worker *w, struct lane *lane)
 {
     bool received = receive(w, lane);
     uint64_t now_ns = clock_now_ns();
@@ -210,7 +213,9 @@ static bool turn(struct worker *w, struct lane *lane)
     fill(w, lane, now_ns);
     session_tick(lane->session, now_ns / 1000000, &w->effects);
     session_flush(lane->session, now_ns / 1000000, &w->effects);
-    return carry_out(w, lane, now_ns) || received;
+    bool sent = carry_out(w, lane, now_ns);
+    lane->again = sent || received;
+    lane->deadline_ms = session_deadline(lane->session);
 }
 
 static bool over(struct worker *w, uint64_t now_ns)
@@ -225,12 +230,31 @@ static bool over(struct worker *w, uint64_t now_ns)
     return issued || (plan->seconds > 0 && now_ns >= begin_ns + plan->seconds * 1000000000);
 }
 
-static void wait_for_lanes(struct worker *w)
+/* Look which links have something; wait for one unless a lane wants its turn anyway. Every empty look
+ * into a ZeroMQ socket costs a system call, so only those that showed something are looked into. */
+static void poll_lanes(struct worker *w)
 {
-    for (size_t i = 0; i < w->lanes_count; i++)
-        w->fds[i] = (struct pollfd){
-            .fd = w->lanes[i].link == NULL ? -1 : link_fd(w->lanes[i].link), .events = POLLIN};
-    poll(w->fds, w->lanes_count, 5);
+    int wait_ms = IDLE_MS;
+    for (size_t i = 0; i < w->lanes_count; i++) {
+        struct lane *lane = &w->lanes[i];
+        w->fds[i] = (struct pollfd){.fd = lane->link == NULL ? -1 : link_fd(lane->link),
+                                    .events = POLLIN};
+        if (lane->again)
+            wait_ms = 0;
+    }
+    poll(w->fds, w->lanes_count, wait_ms);
+}
+
+static void turn_all(struct worker *w, uint64_t now_ms)
+{
+    bool begins = !w->begun && atomic_load(&w->plan->begin_ns) != 0;
+    w->begun = w->begun || begins;
+    for (size_t i = 0; i < w->lanes_count; i++) {
+        struct lane *lane = &w->lanes[i];
+        if (begins || lane->again || w->fds[i].revents != 0 || !lane->ready || !lane->connected ||
+            now_ms >= lane->deadline_ms)
+            turn(w, lane);
+    }
 }
 
 static void *work(void *arg)
@@ -238,12 +262,8 @@ static void *work(void *arg)
     struct worker *w = arg;
     uint64_t now_ns = clock_now_ns();
     while (!over(w, now_ns)) {
-        bool busy = false;
-        for (size_t i = 0; i < w->lanes_count; i++)
-            busy = turn(w, &w->lanes[i]) || busy;
-        /* A turn in which nothing came and nothing was sent has looked at every link last. */
-        if (!busy)
-            wait_for_lanes(w);
+        poll_lanes(w);
+        turn_all(w, clock_now_ns() / 1000000);
         now_ns = clock_now_ns();
     }
     w->end_ns = now_ns;
