@@ -344,13 +344,19 @@ static void toggle(struct search *s, struct node_of *n, bool ordered)
     }
 }
 
-/* Has the write that its session asked before it taken effect? (And so all writes before that.) */
+/* Has the session's order been kept: for a read everything up to the write before it, for a write
+ * also the reads since? */
 static bool session_allows(const struct search *s, const struct node_of *n)
 {
-    size_t i = n->before;
-    while (i != NONE && s->nodes[i].op.read)
-        i = s->nodes[i].before;
-    return i == NONE || s->nodes[i].ordered;
+    for (size_t i = n->before; i != NONE; i = s->nodes[i].before) {
+        const struct node_of *earlier = &s->nodes[i];
+        bool matters = !n->op.read || !earlier->op.read;
+        if (matters && !earlier->ordered)
+            return false;
+        if (!earlier->op.read)
+            return true;
+    }
+    return true;
 }
 
 static bool may_come_next(const struct search *s, const struct node_of *n)

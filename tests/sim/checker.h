@@ -11,8 +11,9 @@
  * writes take effect in the order of their versions, and a read that returns a version shows that
  * write. Nothing breaks where a version is missing (zero); the search is just longer.
  *
- * An operation takes effect after all writes that its session (not 0) asked before it on the key
- * (design rule W8), those in doubt excepted.
+ * Operations of one session (not 0) on the key take effect in the order in which they were invoked
+ * (design rule W8), those in doubt excepted; reads that follow each other without a write between
+ * them may overtake each other.
  *
  * The search is Wing and Gong's with Lowe's memory of visited states. With few concurrent operations
  * and versions it is close to linear.

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "proto/base/ensure.h"
+#include "proto/codec.h"
 #include "storage/checkpoint.h"
 #include "storage/identity.h"
 #include "storage/log.h"
@@ -15,6 +16,7 @@
 #include "tests/sim/watch.h"
 #include "tests/sim/world.h"
 
+#define HEARTBEAT_US 100000u
 #define WALL_BASE_MS 1700000000000u
 #define SPACE_CHECK_MS 1000u
 
@@ -33,6 +35,8 @@ struct fetch_job {
     bool read, used;
 };
 
+extern unsigned mutant;
+
 struct machine {
     struct world *world;
     struct random random;
@@ -42,6 +46,7 @@ struct machine {
     struct disk *disk;
     struct table *table;
     struct world_clock clock;
+    bool refusal_expected;
     int64_t wall_ms; /* how wrong its wall clock is */
 
     /* The process. */
@@ -55,6 +60,7 @@ struct machine {
     uint32_t control[WORLD_NODES_MAX], append[WORLD_NODES_MAX]; /* sockets */
 
     /* Its loop. */
+    struct buffer heartbeats[WORLD_NODES_MAX]; /* the last ones that were sent */
     struct inbox_item *inbox;
     size_t inbox_count, inbox_capacity;
     bool turn_due;
@@ -158,6 +164,8 @@ static void forget(struct machine *m)
     node_effects_fini(&m->effects);
     inbox_clear(m);
     fetches_clear(m);
+    for (uint32_t i = 0; i < WORLD_NODES_MAX; i++)
+        buffer_fini(&m->heartbeats[i]);
     m->checkpoint = (struct checkpoint){0};
     m->group = NULL;
     m->turn_due = m->disk_busy = m->disk_ended = m->checkpointing = m->checkpoint_ended = false;
@@ -332,9 +340,13 @@ bool machine_boot(struct machine *m)
     ENSURE(!m->alive);
     m->alive = true;
     m->life++;
+    for (uint32_t i = 0; i < WORLD_NODES_MAX; i++)
+        buffer_init(&m->heartbeats[i], 4096);
     m->map = machine_map(m->world);
     node_effects_init(&m->effects);
     enum status status = open_all(m, &error);
+    if (status == STATUS_OK && m->refusal_expected)
+        world_fail(m->world, "I20", "node %u serves from a damaged log", m->index);
     if (status == STATUS_OK) {
         world_say(m->world, "n%u  serves; its log goes on at %" PRIu64, m->index,
                   log_next_lsn(m->log));
@@ -345,7 +357,7 @@ bool machine_boot(struct machine *m)
         return true;
     }
     world_say(m->world, "n%u  cannot start: %s", m->index, error.message);
-    if (status != STATUS_IO && status != STATUS_FULL)
+    if (status != STATUS_IO && status != STATUS_FULL && !m->refusal_expected)
         world_fail(m->world, "I20", "node %u refuses its own directory: %s (%s)", m->index,
                    error.message, status_name(status));
     disk_sim_kill(m->disk);
@@ -623,6 +635,31 @@ static void send_source(struct machine *m, const struct node_effect *e)
         inbox_add(m, NODE_SOURCE_GONE)->event.source = e->source;
 }
 
+static void send_peer(struct machine *m, const struct node_effect *e)
+{
+    enum message_kind kind;
+    struct bytes frame = buffer_view(&e->frame);
+    network_ask(m->world->network,
+                e->lane == LANE_CONTROL ? m->control[e->peer] : m->append[e->peer], frame);
+    if (codec_peek(frame, &kind) != STATUS_OK || kind != MESSAGE_HEARTBEAT)
+        return;
+    buffer_clear(&m->heartbeats[e->peer]);
+    ENSURE(buffer_append(&m->heartbeats[e->peer], frame) == STATUS_OK);
+}
+
+/* Mutant 37: heartbeats that do not come from the loop that owns the data. */
+static void beat(void *arg, uint64_t life, uint64_t unused)
+{
+    struct machine *m = arg;
+    (void)unused;
+    if (m->life != life || m->paused_until_us <= m->world->queue.now_us)
+        return;
+    for (uint32_t i = 0; i < m->world->knobs.nodes; i++)
+        if (m->heartbeats[i].size > 0)
+            network_ask(m->world->network, m->control[i], buffer_view(&m->heartbeats[i]));
+    queue_add(&m->world->queue, HEARTBEAT_US, beat, m, life, 0);
+}
+
 static void carry_out(struct machine *m)
 {
     if (m->group == NULL)
@@ -635,9 +672,7 @@ static void carry_out(struct machine *m)
         else if (e->kind == NODE_FETCH)
             submit_fetch(m, e);
         else
-            network_ask(m->world->network,
-                        e->lane == LANE_CONTROL ? m->control[e->peer] : m->append[e->peer],
-                        buffer_view(&e->frame));
+            send_peer(m, e);
     }
     node_effects_clear(&m->effects);
 }
@@ -757,6 +792,8 @@ static void turn(void *arg, uint64_t life, uint64_t unused)
 void machine_pause(struct machine *m, uint64_t ms)
 {
     m->paused_until_us = m->world->queue.now_us + ms * 1000;
+    if (mutant == 37 && m->alive)
+        queue_add(&m->world->queue, HEARTBEAT_US, beat, m, m->life, 0);
 }
 
 void machine_stall(struct machine *m, uint64_t ms)
@@ -791,6 +828,58 @@ void machine_limit_disk(struct machine *m, bool limited)
     ENSURE(m->disk->verbs->space(m->disk, &free_bytes, &total) == STATUS_OK);
     faults->size_max = total - free_bytes + random_below(&m->random, 4) *
                                                 (m->world->knobs.segment_size / 2) + 1;
+}
+
+void machine_expect_refusal(struct machine *m, bool expected)
+{
+    m->refusal_expected = expected;
+}
+
+static void take_name(void *arg, const char *name)
+{
+    char *newest = arg;
+    size_t size = strlen(name);
+    if (size > 4 && strcmp(name + size - 4, ".seg") == 0 && strcmp(name, "spare.seg") != 0 &&
+        strcmp(name, newest) > 0)
+        snprintf(newest, 64, "%s", name);
+}
+
+/* Where the last byte stands that is not zero. */
+static uint64_t used_size(struct disk_file *f)
+{
+    uint64_t size, used = 0;
+    uint8_t block[512];
+    size_t got;
+    ENSURE(f->verbs->size(f, &size) == STATUS_OK);
+    for (uint64_t at = 0; at < size; at += sizeof block) {
+        ENSURE(f->verbs->read(f, at, block, sizeof block, &got) == STATUS_OK);
+        for (size_t i = 0; i < got; i++)
+            if (block[i] != 0)
+                used = at + i + 1;
+    }
+    return used;
+}
+
+void machine_damage_log(struct machine *m)
+{
+    char name[64] = "", path[80];
+    struct disk_file *f;
+    uint8_t byte;
+    size_t got;
+    ENSURE(!m->alive);
+    ENSURE(m->disk->verbs->list(m->disk, "log", take_name, name) == STATUS_OK);
+    ENSURE(name[0] != 0);
+    snprintf(path, sizeof path, "log/%s", name);
+    ENSURE(m->disk->verbs->open(m->disk, path, 0, &f, NULL) == STATUS_OK);
+    uint64_t used = used_size(f);
+    ENSURE(used > 4096);
+    uint64_t at = 512 + used / 4 / 512 * 512 + 20;
+    world_say(m->world, "n%u  a bit of %s flips at %" PRIu64, m->index, path, at);
+    ENSURE(f->verbs->read(f, at, &byte, 1, &got) == STATUS_OK && got == 1);
+    byte ^= 1;
+    ENSURE(f->verbs->write(f, at, bytes_of(&byte, 1)) == STATUS_OK);
+    ENSURE(f->verbs->sync(f) == STATUS_OK);
+    f->verbs->close(&f);
 }
 
 void machine_calm(struct machine *m)

@@ -48,6 +48,10 @@ struct disk_sim_faults *machine_faults(struct machine *m);
 /* The file system is this full (bytes), 0: it has room. */
 void machine_limit_disk(struct machine *m, bool limited);
 void machine_calm(struct machine *m);
+/* Flip a bit in the log that lies well below its end; again: back. Only while the process is dead. */
+void machine_damage_log(struct machine *m);
+/* The next boots must be refused, for the log is damaged (true), or must succeed. */
+void machine_expect_refusal(struct machine *m, bool expected);
 
 /* Views; NULL while the process is not alive. */
 const struct node *machine_node(const struct machine *m);

@@ -323,11 +323,15 @@ enum status network_ask(struct network *n, uint32_t socket, struct bytes frame)
         n->counters.refused++;
         return STATUS_BUSY;
     }
-    /* The other end may be gone without our notice: then the frame is lost. */
-    if (n->sessions[s->session].broken)
-        n->counters.lost++;
-    else
+    if (!n->sessions[s->session].broken) {
         send(n, s->session, ASKING, frame);
+        return STATUS_OK;
+    }
+    /* The other end is gone without our notice: the frame is lost. A process that has come back in
+     * its place says that it does not know the connection. */
+    n->counters.lost++;
+    if (n->up[s->to] && path_open(n, s->from, s->to))
+        queue_add(n->queue, 2 * delay_us(n, s->class), notice, n, socket, s->session);
     return STATUS_OK;
 }
 

@@ -68,8 +68,6 @@ void run_here(const struct run_order *order, struct run_result *ret)
     else
         world_run(w);
     report(w, ret);
-    if (w->failed && !w->quiet && !w->tracing)
-        knobs_print(&w->knobs);
     world_destroy(&w);
 }
 

@@ -2,15 +2,206 @@
 
 #include <string.h>
 
+#include "proto/clustermap.h"
+#include "storage/node.h"
+#include "tests/lib/disk_sim.h"
+#include "tests/sim/caller.h"
+#include "tests/sim/gateway.h"
 #include "tests/sim/machine.h"
 
-static void run_nothing(struct world *w)
+/* ---------------------------------------------------------------- verbs */
+
+static struct machine *primary(struct world *w)
 {
+    return w->machines[w->map->partitions[0].primary];
+}
+
+static struct machine *replica(struct world *w)
+{
+    const struct clustermap_partition *p = &w->map->partitions[0];
+    return w->machines[p->isr[p->isr[0] == p->primary]];
+}
+
+/* Every client makes up so many operations, from now on. */
+static void work(struct world *w, uint32_t operations)
+{
+    for (uint32_t i = 0; i < w->knobs.clients; i++)
+        caller_work(w->callers[i], operations);
+}
+
+static void work_and_wait(struct world *w, uint32_t first, uint32_t last, uint32_t operations)
+{
+    for (uint32_t i = first; i <= last; i++)
+        caller_work(w->callers[i], operations);
+    for (uint32_t i = first; i <= last; i++)
+        while (!w->failed && (!caller_finished(w->callers[i]) || caller_pending(w->callers[i]) > 0))
+            world_pass(w, 10);
+}
+
+static void two_nodes(struct knobs *k)
+{
+    k->nodes = 2;
+    k->partitions = 1;
+    k->reads_per_mille = 200;
+    k->think_max_us = 4000;
+}
+
+/* ---------------------------------------------------------------- stories */
+
+static void run_calm(struct world *w)
+{
+    work_and_wait(w, 0, w->knobs.clients - 1, 100);
+}
+
+/* Trap 5. The primary loses entries that its replica has; in the new epoch, on a bad link, it comes
+ * to other entries at the same places. */
+static void run_lost_tail(struct world *w)
+{
+    struct network_weather calm = w->knobs.weather[NETWORK_NODE], bad = calm;
+    bad.datagrams = true;
+    bad.loss_per_mille = 300;
+    bad.late_per_mille = 300;
+    bad.late_max_us = 150000;
+    for (int round = 0; round < 6 && !w->failed; round++) {
+        work(w, 60);
+        world_pass(w, 300);
+        machine_stall(primary(w), 1000);
+        world_pass(w, 20 + random_below(&w->random, 100));
+        machine_end(primary(w), MACHINE_POWER);
+        network_set_weather(w->network, NETWORK_NODE, &bad);
+        world_pass(w, 1 + random_below(&w->random, 30));
+        machine_boot(primary(w));
+        world_pass(w, 600);
+        network_set_weather(w->network, NETWORK_NODE, &calm);
+    }
+}
+
+/* Trap 37, rule W7. A node stands still: writes that need it are refused before they are logged. */
+static void knobs_hang(struct knobs *k)
+{
+    two_nodes(k);
+    k->deadline_min_ms = k->deadline_max_ms = 400;
+    k->reads_per_mille = 0;
+    k->outcome_per_mille = 0;
+    k->keys = 30;
+}
+
+static uint64_t last_seq(struct world *w)
+{
+    struct node_replica_view v;
+    return node_replica(machine_node(primary(w)), 0, &v) ? v.last_seq : 0;
+}
+
+static void run_hang(struct world *w)
+{
+    work_and_wait(w, 0, w->knobs.clients - 1, 20);
+    machine_pause(replica(w), 6000);
+    world_pass(w, 1000);
+    uint64_t logged = last_seq(w);
+    work(w, 20);
+    world_pass(w, 3000);
+    if (last_seq(w) != logged)
+        world_fail(w, "W7", "writes are logged though the replica has stood still for a second");
+}
+
+/* Trap 25. A bit of the log flips while the node is down: it says so, and serves when it is mended. */
+static void run_damage(struct world *w)
+{
+    work_and_wait(w, 0, w->knobs.clients - 1, 60);
+    machine_end(replica(w), MACHINE_KILL);
+    machine_damage_log(replica(w));
+    machine_expect_refusal(replica(w), true);
+    machine_boot(replica(w));
+    if (w->failed)
+        return;
+    machine_damage_log(replica(w));
+    machine_expect_refusal(replica(w), false);
+    machine_boot(replica(w));
+}
+
+static void knobs_damage(struct knobs *k)
+{
+    two_nodes(k);
+    k->segment_size = 1u << 20;
+}
+
+/* Trap 29. Requests come again when their completion records are long gone. */
+static void knobs_late(struct knobs *k)
+{
+    two_nodes(k);
+    k->increments_per_mille = 700;
+    k->conditions_per_mille = 0;
+    k->checkpoint_ms = 0;
+}
+
+static void run_late_duplicate(struct world *w)
+{
+    w->capturing = true;
+    work_and_wait(w, 0, 0, 30);
+    w->capturing = false;
+    for (uint32_t i = 0; i < w->knobs.nodes; i++)
+        machine_set_clock(w->machines[i], 2 * 3600 * 1000);
+    work_and_wait(w, 1, w->knobs.clients - 1, 30);
+    world_pass(w, 2000);
+    work_and_wait(w, 1, w->knobs.clients - 1, 30);
+    world_deliver_again(w);
+    world_pass(w, 500);
+    /* The idle client hears of the new time before it writes again. */
+    struct checker_operation get = {.read = true};
+    caller_ask(w->callers[0], 0, &get, 1000, NULL);
+    world_pass(w, 100);
+}
+
+/* Trap 54. Requests that were answered, and whose answers were acknowledged, come again after the
+ * node has restarted from a checkpoint. */
+static void run_late_after_restart(struct world *w)
+{
+    w->capturing = true;
+    work_and_wait(w, 0, w->knobs.clients - 1, 30);
+    w->capturing = false;
+    for (uint32_t i = 0; i < w->knobs.nodes; i++)
+        machine_checkpoint(w->machines[i]);
+    world_pass(w, 1000);
+    for (uint32_t i = 0; i < w->knobs.nodes; i++) {
+        machine_end(w->machines[i], MACHINE_POWER);
+        machine_boot(w->machines[i]);
+    }
+    world_pass(w, 1000);
+    work_and_wait(w, 0, 0, 5);
+    world_deliver_again(w);
     world_pass(w, 500);
 }
 
+/* Trap 24, rule U4. Writes and syncs fail under load, again and again. */
+static void run_bad_disk(struct world *w)
+{
+    for (int round = 0; round < 12 && !w->failed; round++) {
+        struct machine *m = w->machines[random_below(&w->random, w->knobs.nodes)];
+        struct disk_sim_faults *faults = machine_faults(m);
+        uint32_t after = (uint32_t)random_range(&w->random, 1, 5);
+        if (random_chance(&w->random, 500))
+            faults->write_eio = after;
+        else
+            faults->sync_eio = after;
+        work(w, 10);
+        world_pass(w, 400);
+        *faults = (struct disk_sim_faults){0};
+        for (uint32_t i = 0; i < w->knobs.nodes; i++)
+            if (!machine_alive(w->machines[i]))
+                machine_boot(w->machines[i]);
+    }
+}
+
 const struct scenario scenarios[] = {
-    {"calm", "nothing goes wrong, nobody asks", NULL, run_nothing},
+    {"calm", "nothing goes wrong", NULL, run_calm},
+    {"lost-tail", "the primary loses what its replica has, and the link is bad afterwards", two_nodes,
+     run_lost_tail},
+    {"hang", "a replica stands still, and heartbeats with it", knobs_hang, run_hang},
+    {"damage", "a bit flips in the log of a node that is down", knobs_damage, run_damage},
+    {"late-duplicate", "requests come again two hours later", knobs_late, run_late_duplicate},
+    {"late-after-restart", "requests come again after a restart", knobs_late,
+     run_late_after_restart},
+    {"bad-disk", "writes and syncs of the log fail", two_nodes, run_bad_disk},
 };
 const unsigned scenarios_count = sizeof scenarios / sizeof scenarios[0];
 

@@ -195,7 +195,7 @@ static bool may_be_next(const struct history *h, const bool *used, size_t i)
         if (other->returned < op->invoked)
             return false;
         if (op->outcome == CHECKER_DONE && other->session == op->session && op->session != 0 &&
-            other->invoked < op->invoked && !other->read)
+            other->invoked < op->invoked && !(op->read && other->read))
             return false;
     }
     return true;

@@ -67,6 +67,25 @@ static void on_answered(void *arg, uint32_t endpoint, uint32_t socket, struct by
         gateway_answered(w->gateways[endpoint - ENDPOINT_ROUTER(0)], socket, frame);
 }
 
+static void capture(struct world *w, uint32_t node, uint64_t source, struct bytes frame)
+{
+    w->captured = realloc(w->captured, (w->captured_count + 1) * sizeof *w->captured);
+    ENSURE(w->captured != NULL);
+    struct captured *c = &w->captured[w->captured_count++];
+    *c = (struct captured){.node = node, .source = source};
+    buffer_init(&c->frame, 1u << 24);
+    ENSURE(buffer_append(&c->frame, frame) == STATUS_OK);
+}
+
+void world_deliver_again(struct world *w)
+{
+    for (size_t i = 0; i < w->captured_count; i++) {
+        const struct captured *c = &w->captured[i];
+        world_say(w, "--  a request of long ago comes to n%u", c->node);
+        machine_asked(w->machines[c->node], c->source, NETWORK_ROUTER, buffer_view(&c->frame));
+    }
+}
+
 static void on_asked(void *arg, uint32_t endpoint, uint64_t source, enum network_class class,
                      struct bytes frame)
 {
@@ -75,6 +94,8 @@ static void on_asked(void *arg, uint32_t endpoint, uint64_t source, enum network
         gateway_asked(w->gateways[endpoint - ENDPOINT_ROUTER(0)], source, frame);
     else
         machine_asked(w->machines[endpoint], source, class, frame);
+    if (w->capturing && class == NETWORK_ROUTER)
+        capture(w, endpoint, source, frame);
 }
 
 static void on_connected(void *arg, uint32_t endpoint, uint32_t socket, bool connected)
@@ -181,6 +202,9 @@ void world_destroy(struct world **w_p)
     network_destroy(&w->network);
     queue_fini(&w->queue);
     history_fini(&w->history);
+    for (size_t i = 0; i < w->captured_count; i++)
+        buffer_fini(&w->captured[i].frame);
+    free(w->captured);
     free(w);
     *w_p = NULL;
 }

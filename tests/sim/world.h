@@ -65,6 +65,12 @@ struct knobs {
     uint32_t checkpoint_crash_per_mille; /* of the checkpoint's steps */
 };
 
+struct captured {
+    uint32_t node;
+    uint64_t source;
+    struct buffer frame;
+};
+
 struct world {
     uint64_t seed;
     struct random random;
@@ -78,6 +84,11 @@ struct world {
     struct machine *machines[WORLD_NODES_MAX];
     struct gateway *gateways[WORLD_ROUTERS_MAX];
     struct caller *callers[WORLD_CLIENTS_MAX];
+
+    /* Requests that came to nodes while `capturing`, for scenarios that deliver them again. */
+    bool capturing;
+    struct captured *captured;
+    size_t captured_count;
 
     bool calm;   /* the second phase: no new troubles */
     bool tracing;
@@ -113,6 +124,8 @@ void world_start(struct world *w);
 /* A promise of the system is broken. The first one counts. */
 void world_fail(struct world *w, const char *invariant, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* Deliver every captured request once more. */
+void world_deliver_again(struct world *w);
 /* One line of the run, when tracing. */
 void world_say(struct world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Into the trace hash. */
