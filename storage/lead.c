@@ -192,10 +192,11 @@ static void expire_records(struct core *c, struct replica *r)
     uint64_t horizon = completion_horizon_wanted(r->completion, now);
     if (horizon == 0 || horizon <= completion_horizon(r->completion) || !lead_writable(c, r))
         return;
-    if (replica_pending_count(r) > 0) /* let an EXPIRE under way be applied first */
+    if (r->expire_seq > r->commit.seq) /* one under way is applied first */
         return;
     struct entry e = {.kind = ENTRY_EXPIRE, .horizon = horizon};
-    lead_log(c, r, &e, 0);
+    if (lead_log(c, r, &e, 0) != NULL)
+        r->expire_seq = r->last.seq;
 }
 
 void lead_tick(struct core *c, struct replica *r)

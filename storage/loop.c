@@ -235,7 +235,7 @@ static void send_peer(struct loop *l, struct node_effect *e)
         link_send(link, NULL, &e->frame); /* dropped while not connected: the core sends again */
 }
 
-/* A full queue is only a moment's matter: the thread is at work on it. */
+/* The queue has room for every operation that may wait in the node. */
 static void submit_fetch(struct loop *l, const struct node_effect *e)
 {
     struct fetch_request request = {.ticket = e->ticket,
@@ -243,8 +243,8 @@ static void submit_fetch(struct loop *l, const struct node_effect *e)
                                     .slot = e->slot,
                                     .digest = e->digest,
                                     .key = buffer_view(&e->frame)};
-    while (fetch_submit(l->fetch, &request) == STATUS_BUSY)
-        usleep(50);
+    if (fetch_submit(l->fetch, &request) != STATUS_OK)
+        check(l, STATUS_NOMEMORY, "fetch");
 }
 
 static void log_effects(struct loop *l)
@@ -515,7 +515,7 @@ static enum status start_threads(struct loop *l, struct error *reterr)
     l->sync = sync_new(l->p.log, l->sync_fd);
     l->checkpointer = checkpointer_new(l->p.table, l->checkpoint_fd);
     l->fetch = fetch_new(l->p.table, (unsigned)l->p.options->fetch_threads,
-                         (size_t)l->p.options->waiters, l->fetch_fd);
+                         (size_t)l->p.options->waiters + 1, l->fetch_fd);
     if (l->sync == NULL || l->checkpointer == NULL || l->fetch == NULL)
         return error_set(reterr, STATUS_NOMEMORY, "cannot start the log, checkpoint and fetch threads");
     return STATUS_OK;

@@ -45,6 +45,22 @@ void node_effects_init(struct node_effects *out)
     buffer_init(&out->records, (size_t)1 << 30);
 }
 
+struct node_effect *node_effects_add(struct node_effects *out, enum node_effect_kind kind)
+{
+    if (out->count == out->capacity) {
+        size_t capacity = out->capacity == 0 ? 16 : out->capacity * 2;
+        struct node_effect *grown = realloc(out->list, capacity * sizeof *grown);
+        if (grown == NULL)
+            return NULL;
+        out->list = grown;
+        out->capacity = capacity;
+    }
+    struct node_effect *e = &out->list[out->count++];
+    *e = (struct node_effect){.kind = kind};
+    buffer_init(&e->frame, FRAME_BYTES_MAX);
+    return e;
+}
+
 void node_effects_clear(struct node_effects *out)
 {
     for (size_t i = 0; i < out->count; i++)

@@ -96,6 +96,8 @@ struct node_effects {
 void node_effects_init(struct node_effects *out);
 void node_effects_fini(struct node_effects *out);
 void node_effects_clear(struct node_effects *out);
+/* Room for one more effect, for the core's parts; NULL: out of memory. */
+struct node_effect *node_effects_add(struct node_effects *out, enum node_effect_kind kind);
 
 /* map (joined with what peers know as time goes) and store are borrowed for the node's life.
  * NULL: out of memory. */

@@ -58,6 +58,7 @@ struct replica {
 
     /* The primary's. */
     bool opened;         /* all members promised, our own promise is durable */
+    uint64_t expire_seq;    /* of the newest EXPIRE that was logged */
     uint64_t commit_due_ms; /* tell the others the commit position by then; 0: they know */
 
     /* The replica's. */

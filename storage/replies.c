@@ -18,22 +18,6 @@ struct replies_source {
     UT_hash_handle hh;
 };
 
-struct node_effect *node_effects_add(struct node_effects *out, enum node_effect_kind kind)
-{
-    if (out->count == out->capacity) {
-        size_t capacity = out->capacity == 0 ? 16 : out->capacity * 2;
-        struct node_effect *grown = realloc(out->list, capacity * sizeof *grown);
-        if (grown == NULL)
-            return NULL;
-        out->list = grown;
-        out->capacity = capacity;
-    }
-    struct node_effect *e = &out->list[out->count++];
-    *e = (struct node_effect){.kind = kind};
-    buffer_init(&e->frame, FRAME_BYTES_MAX);
-    return e;
-}
-
 void replies_init(struct replies *r)
 {
     *r = (struct replies){0};

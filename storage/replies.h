@@ -59,7 +59,4 @@ struct waiter *replies_waiter_new(struct replies *r, enum waiter_kind kind, stru
                                   struct bytes key, struct bytes query);
 void replies_waiter_destroy(struct replies *r, struct waiter **w_p);
 
-/* Take room for one more effect; NULL: out of memory. */
-struct node_effect *node_effects_add(struct node_effects *out, enum node_effect_kind kind);
-
 #endif
