@@ -10,6 +10,7 @@
  *     when the primary answers again.
  * (4) A refused write is sent again only if no later operation of its lane may have been executed;
  *     if one may, the client hears the refusal (or, after an attempt that was lost, of the doubt).
+ *     Nor is a read that was refused or lost, when that operation is a write: it would show it.
  * (5) At the deadline the client hears what operation_failure() says (rule X4).
  */
 #ifndef ROUTER_DISPATCH_H

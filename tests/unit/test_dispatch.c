@@ -16,7 +16,8 @@
  * (a) every operation is answered exactly once, at its deadline at the latest;
  * (b) a write that was called not done is never applied, not even later;
  * (c) writes of one connection on one key are applied in the order sent (unless in doubt);
- * (d) a read sees every earlier write of its connection on its key (unless in doubt).
+ * (d) a read sees every earlier write of its connection on its key (unless in doubt);
+ * (e) a read sees no later write of its connection on its key.
  *
  * Exempt from (c) and (d) is a write whose refusal got lost with its connection: the router sends
  * it again, and cannot know that a later one was taken meanwhile (router/README.md, limits). */
@@ -28,6 +29,7 @@
 #define FRAMES_MAX     4096
 #define DEADLINE_MS    400
 #define SLOTS          512
+#define GENERATIONS    256 /* of a slot: more than any world uses */
 
 #ifdef DUET_MUTANTS
 unsigned mutant;
@@ -40,10 +42,16 @@ struct asked {
     uint64_t deadline_ms;
     unsigned answers;
     enum status status;
-    uint64_t applied_at; /* 0: never; writes */
-    uint64_t seen_at;    /* reads: when the node executed the attempt that was answered */
-    unsigned refused,
-        refused_heard; /* attempts that a node refused; of them, heard by the router */
+    uint64_t applied_at;    /* 0: never; writes */
+    uint64_t seen_at;       /* reads: when the node executed the attempt that was answered */
+    uint64_t seen_token;    /* of that attempt */
+    unsigned refused;       /* attempts that a node refused */
+    unsigned refused_heard; /* of them, those that the router heard of */
+};
+
+/* An attempt that a node saw. */
+struct seen {
+    uint64_t token, seq, executed_at;
 };
 
 /* A frame on its way; connection tells which DEALER carried it. */
@@ -74,9 +82,8 @@ struct world {
     struct clustermap *map;
     struct model_node nodes[NODES];
     uint64_t now_ms, clock;
-    struct asked asked[OPERATIONS_MAX + 1];      /* by seq, from 1 */
-    uint64_t executed_at[OPERATIONS_MAX + 1][8]; /* reads: by attempt, modulo */
-    uint64_t seq_of[SLOTS], token_of[SLOTS];     /* by slot: its newest attempt */
+    struct asked asked[OPERATIONS_MAX + 1]; /* by seq, from 1 */
+    struct seen seen[SLOTS][GENERATIONS];   /* by slot and generation, modulo */
     uint64_t seq_last;
     struct arena arena;
     struct buffer frame;
@@ -140,16 +147,21 @@ static bool leads(struct world *w, uint32_t node, uint64_t digest)
     return w->map->partitions[partition_of(digest, w->map->partition_count)].primary == node;
 }
 
+static struct seen *seen_of(struct world *w, uint64_t token)
+{
+    return &w->seen[(uint32_t)token][(token >> 32) % GENERATIONS];
+}
+
 static enum status execute(struct world *w, uint32_t node, const struct batch *b, size_t i)
 {
     struct model_node *n = &w->nodes[node];
     uint64_t seq = b->seqs[i];
     struct asked *a = &w->asked[seq];
     w->clock++;
+    *seen_of(w, b->tokens[i]) = (struct seen){b->tokens[i], seq, w->clock};
     if (b->kinds[i] == KIND_READ) {
         if (n->mood != STATUS_OK && draw(w, 3) == 0)
             return leads(w, node, b->digests[i]) ? n->mood : STATUS_ASKPRIMARY;
-        w->executed_at[seq][(b->tokens[i] >> 32) % 8] = w->clock;
         return STATUS_OK;
     }
     assert_true(leads(w, node, b->digests[i])); /* rule (1) */
@@ -180,8 +192,6 @@ static void node_batch(struct world *w, uint32_t node, struct bytes frame, unsig
                        .values = values};
     for (size_t i = 0; i < b.count; i++) {
         enum status s = execute(w, node, &b, i);
-        w->seq_of[(uint32_t)b.tokens[i]] = b.seqs[i];
-        w->token_of[(uint32_t)b.tokens[i]] = b.tokens[i];
         if (draw(w, 200) == 0)
             continue; /* an answer that never comes, from a node that is well */
         ids[m.count] = b.tokens[i];
@@ -263,7 +273,7 @@ static void node_lives(struct world *w, uint32_t node, bool calm)
         set_connected(w, node, true);
 }
 
-/* The router hears this frame: note the refusals of writes in it. */
+/* The router hears this frame: note the refusals in it, and what its reads have seen. */
 static void heard(struct world *w, struct bytes frame)
 {
     enum message_kind kind;
@@ -271,9 +281,18 @@ static void heard(struct world *w, struct bytes frame)
     if (codec_peek(frame, &kind) != STATUS_OK || kind != MESSAGE_RESULTS)
         return;
     assert_int_equal(codec_unpack_answer(frame, &w->arena, &m), STATUS_OK);
-    for (size_t i = 0; i < m.count; i++)
-        if (m.statuses[i] != STATUS_OK && w->token_of[(uint32_t)m.ids[i]] == m.ids[i])
-            w->asked[w->seq_of[(uint32_t)m.ids[i]]].refused_heard++;
+    for (size_t i = 0; i < m.count; i++) {
+        const struct seen *seen = seen_of(w, m.ids[i]);
+        struct asked *a = &w->asked[seen->seq];
+        if (seen->token != m.ids[i])
+            continue;
+        if (m.statuses[i] != STATUS_OK) {
+            a->refused_heard++;
+        } else if (a->seen_token < m.ids[i]) { /* an older attempt's result is late */
+            a->seen_token = m.ids[i];
+            a->seen_at = seen->executed_at;
+        }
+    }
 }
 
 static void node_works(struct world *w, uint32_t node)
@@ -334,9 +353,6 @@ static void client_hears(struct world *w, uint64_t source, struct bytes frame)
         assert_int_equal(a->source, source);
         assert_int_equal(a->answers++, 0); /* (a) */
         a->status = status_from_wire(m.statuses[i]);
-        for (unsigned k = 0; k < 8; k++) /* the newest that was executed, unless it was lost */
-            if (w->executed_at[m.ids[i]][k] > a->seen_at)
-                a->seen_at = w->executed_at[m.ids[i]][k];
     }
 }
 
@@ -442,6 +458,19 @@ static void world_destroy(struct world *w)
     free(w);
 }
 
+/* (e) */
+static bool saw_later_write(const struct world *w, uint64_t seq)
+{
+    const struct asked *read = &w->asked[seq];
+    for (uint64_t later = seq + 1; later <= w->seq_last; later++) {
+        const struct asked *a = &w->asked[later];
+        if (a->source == read->source && a->key == read->key && a->kind == KIND_WRITE &&
+            a->applied_at != 0 && a->applied_at < read->seen_at)
+            return true;
+    }
+    return false;
+}
+
 /* What went wrong, or NULL. */
 static const char *judge(const struct world *w)
 {
@@ -454,6 +483,8 @@ static const char *judge(const struct world *w)
             return "a write was answered that was not applied";
         if (a->kind == KIND_WRITE && a->status != STATUS_OK && !open && a->applied_at != 0)
             return "(b) a write that was called not done was applied";
+        if (a->kind == KIND_READ && a->status == STATUS_OK && saw_later_write(w, seq))
+            return "(e) a read saw a later write";
         if (a->kind != KIND_WRITE || open || a->applied_at == 0 || a->refused != a->refused_heard)
             continue;
         for (uint64_t later = seq + 1; later <= w->seq_last; later++) {
