@@ -39,8 +39,10 @@ struct duet_client {
     struct link_context *context;
     struct link *links[SESSION_ROUTERS_MAX]; /* NULL: to be connected */
     bool connected[SESSION_ROUTERS_MAX];
+    bool lost[SESSION_ROUTERS_MAX]; /* a send failed */
+    bool look[SESSION_ROUTERS_MAX]; /* the link may have something: its descriptor showed it, or
+                                       something was sent, which can swallow the edge */
     struct session_effects effects;
-    uint32_t lost; /* bits: routers to which a send failed */
 
     /* Under the lock. */
     pthread_mutex_t lock;
@@ -174,7 +176,8 @@ static void deliver(struct duet_client *c, const struct session_completion *done
 static void send_frame(struct duet_client *c, uint32_t router, struct buffer *frame)
 {
     if (c->links[router] == NULL || link_send(c->links[router], NULL, frame) != STATUS_OK)
-        c->lost |= 1u << router;
+        c->lost[router] = true;
+    c->look[router] = true;
 }
 
 static void reset_link(struct duet_client *c, uint32_t i)
@@ -182,6 +185,7 @@ static void reset_link(struct duet_client *c, uint32_t i)
     link_destroy(&c->links[i]);
     c->links[i] = link_connect(c->context, LINK_CLIENT, c->options.routers[i], NULL);
     c->connected[i] = false;
+    c->look[i] = true;
 }
 
 /* Carry out what the session wants; without the lock. */
@@ -206,54 +210,61 @@ static void carry_out(struct duet_client *c)
 
 /* ---- The thread ---- */
 
-/* Tell the session which links have changed; make those anew that could not be made before. */
-static void mind_links(struct duet_client *c)
+/* Tell the session when the link has changed. */
+static void mind_link(struct duet_client *c, uint32_t i)
+{
+    bool connected = c->links[i] != NULL && !c->lost[i] && link_connected(c->links[i]);
+    /* When only a send failed, the session hears now that the link is gone and next that it is back. */
+    c->look[i] = c->look[i] || c->lost[i];
+    c->lost[i] = false;
+    if (connected == c->connected[i])
+        return;
+    c->connected[i] = connected;
+    pthread_mutex_lock(&c->lock);
+    session_router_connected(c->session, clock_now_ms(), i, connected, &c->effects);
+    pthread_mutex_unlock(&c->lock);
+    carry_out(c);
+}
+
+static void receive(struct duet_client *c, uint32_t i)
+{
+    struct link_peer peer;
+    struct bytes frame;
+    for (int n = 0; n < BURST; n++) {
+        enum status s = c->links[i] != NULL ? link_recv(c->links[i], &peer, &frame)
+                                            : STATUS_NOTFOUND;
+        if (s == STATUS_NOTFOUND)
+            return;
+        if (s != STATUS_OK)
+            continue;
+        pthread_mutex_lock(&c->lock);
+        session_message(c->session, clock_now_ms(), i, frame, &c->effects);
+        pthread_mutex_unlock(&c->lock);
+        carry_out(c);
+    }
+    c->look[i] = true;
+}
+
+/* Every empty look into a ZeroMQ socket costs a system call, so look only where there is a reason. */
+static void look_at_links(struct duet_client *c)
 {
     for (uint32_t i = 0; i < c->options.routers_count; i++) {
         if (c->links[i] == NULL)
             reset_link(c, i);
-        bool lost = (c->lost >> i & 1) != 0;
-        bool connected = c->links[i] != NULL && !lost && link_connected(c->links[i]);
-        if (connected == c->connected[i])
+        if (!c->look[i])
             continue;
-        c->connected[i] = connected;
-        pthread_mutex_lock(&c->lock);
-        session_router_connected(c->session, clock_now_ms(), i, connected, &c->effects);
-        pthread_mutex_unlock(&c->lock);
-        carry_out(c);
-    }
-    c->lost = 0;
-}
-
-static void receive(struct duet_client *c)
-{
-    for (uint32_t i = 0; i < c->options.routers_count; i++) {
-        struct link_peer peer;
-        struct bytes frame;
-        for (int n = 0; n < BURST && c->links[i] != NULL; n++) {
-            enum status s = link_recv(c->links[i], &peer, &frame);
-            if (s == STATUS_NOTFOUND)
-                break;
-            if (s != STATUS_OK)
-                continue;
-            pthread_mutex_lock(&c->lock);
-            session_message(c->session, clock_now_ms(), i, frame, &c->effects);
-            pthread_mutex_unlock(&c->lock);
-            carry_out(c);
-        }
+        c->look[i] = false;
+        receive(c, i);
+        mind_link(c, i);
     }
 }
 
-/* Has something come meanwhile that poll() would not show? */
-static bool more(struct duet_client *c)
+static bool to_look(const struct duet_client *c)
 {
-    if (c->lost != 0)
-        return true;
+    bool look = false;
     for (uint32_t i = 0; i < c->options.routers_count; i++)
-        if (c->links[i] != NULL &&
-            (link_readable(c->links[i]) || link_connected(c->links[i]) != c->connected[i]))
-            return true;
-    return false;
+        look = look || (c->look[i] && c->links[i] != NULL);
+    return look;
 }
 
 /* -1: until something comes. */
@@ -280,7 +291,7 @@ static int step(struct duet_client *c)
     session_flush(c->session, now_ms, &c->effects);
     pthread_mutex_unlock(&c->lock);
     carry_out(c);
-    bool again = more(c);
+    bool again = to_look(c);
     pthread_mutex_lock(&c->lock);
     /* A callback may have submitted; what it submitted leaves before anybody sleeps. */
     again = again || c->stopping || c->fresh;
@@ -295,12 +306,14 @@ static int step(struct duet_client *c)
 static void sleep_until(struct duet_client *c, int wait_ms)
 {
     struct pollfd fds[1 + SESSION_ROUTERS_MAX] = {{.fd = c->wake_fd, .events = POLLIN}};
-    nfds_t count = 1;
-    for (uint32_t i = 0; i < c->options.routers_count; i++)
-        if (c->links[i] != NULL)
-            fds[count++] = (struct pollfd){.fd = link_fd(c->links[i]), .events = POLLIN};
+    uint32_t count = c->options.routers_count;
+    for (uint32_t i = 0; i < count; i++)
+        fds[1 + i] = (struct pollfd){.fd = c->links[i] == NULL ? -1 : link_fd(c->links[i]),
+                                     .events = POLLIN};
     if (wait_ms != 0)
-        poll(fds, count, wait_ms);
+        poll(fds, 1 + count, wait_ms);
+    for (uint32_t i = 0; i < count; i++)
+        c->look[i] = c->look[i] || fds[1 + i].revents != 0;
     pthread_mutex_lock(&c->lock);
     c->asleep = false;
     pthread_mutex_unlock(&c->lock);
@@ -324,8 +337,7 @@ static void *client_main(void *arg)
     ENSURE(c->magic == MAGIC);
     own_client = c;
     for (;;) {
-        mind_links(c);
-        receive(c);
+        look_at_links(c);
         int wait_ms = step(c);
         pthread_mutex_lock(&c->lock);
         bool stopping = c->stopping;
@@ -408,6 +420,7 @@ struct duet_client *duet_open(const struct duet_options *options, struct duet_er
         return NULL;
     }
     c->magic = MAGIC;
+    memset(c->look, true, sizeof c->look);
     if (options != NULL)
         c->options = *options;
     else
