@@ -17,7 +17,7 @@
 #include <stdlib.h>
 
 #include "proto/base/ensure.h"
-#include "storage/mutant.h"
+#include "proto/base/mutant.h"
 
 #define SAVED_VERSION     1
 #define SAVED_HEADER_SIZE 16

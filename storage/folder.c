@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "storage/mutant.h"
+#include "proto/base/mutant.h"
 
 void folder_segment_path(char to[static FOLDER_PATH_SIZE], uint64_t number)
 {

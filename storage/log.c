@@ -6,7 +6,7 @@
 #include "proto/base/ensure.h"
 #include "storage/folder.h"
 #include "storage/gather.h"
-#include "storage/mutant.h"
+#include "proto/base/mutant.h"
 #include "storage/replay.h"
 #include "storage/retention.h"
 #include "storage/segment.h"

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "proto/base/ensure.h"
-#include "storage/mutant.h"
+#include "proto/base/mutant.h"
 
 #define WINDOW_SIZE   ((size_t)1 << 20)
 #define PROGRESS_STEP (4u << 20)
