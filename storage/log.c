@@ -4,9 +4,9 @@
 #include <stdlib.h>
 
 #include "proto/base/ensure.h"
+#include "proto/base/mutant.h"
 #include "storage/folder.h"
 #include "storage/gather.h"
-#include "proto/base/mutant.h"
 #include "storage/replay.h"
 #include "storage/retention.h"
 #include "storage/segment.h"
