@@ -11,7 +11,7 @@
 #include "proto/base/ensure.h"
 #include "proto/codec.h"
 
-#define SCAN_PAGE_KEYS 1000
+#define SCAN_PAGE_KEYS  1000
 #define SCAN_PAGE_BYTES (1u << 20)
 
 /* ---- Results ---- */
@@ -356,8 +356,7 @@ enum duet_code duet_mget(struct duet_client *client, const struct duet_slice *ke
 static struct duet_operation nth_put(const void *items, size_t i)
 {
     const struct duet_pair *pairs = items;
-    return (struct duet_operation){
-        .kind = DUET_PUT, .key = pairs[i].key, .value = pairs[i].value};
+    return (struct duet_operation){.kind = DUET_PUT, .key = pairs[i].key, .value = pairs[i].value};
 }
 
 enum duet_code duet_mput(struct duet_client *client, const struct duet_pair *pairs, size_t count,

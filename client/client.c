@@ -17,9 +17,9 @@
 #include "proto/base/ensure.h"
 #include "proto/link.h"
 
-#define MAGIC 0xd0e7c11e
+#define MAGIC         0xd0e7c11e
 #define LINK_RETRY_MS 100 /* before a socket that could not be made is tried again */
-#define BURST 256 /* frames taken from one link before the others have their turn */
+#define BURST         256 /* frames taken from one link before the others have their turn */
 
 /* Twice the window: those of the session, and those whose callback is still to be called. */
 #define WAITINGS_MAX (2 * CLIENT_WINDOW_MAX)
@@ -214,7 +214,8 @@ static void carry_out(struct duet_client *c)
 static void mind_link(struct duet_client *c, uint32_t i)
 {
     bool connected = c->links[i] != NULL && !c->lost[i] && link_connected(c->links[i]);
-    /* When only a send failed, the session hears now that the link is gone and next that it is back. */
+    /* When only a send failed, the session hears now that the link is gone and next that it is
+     * back. */
     c->look[i] = c->look[i] || c->lost[i];
     c->lost[i] = false;
     if (connected == c->connected[i])
@@ -231,8 +232,8 @@ static void receive(struct duet_client *c, uint32_t i)
     struct link_peer peer;
     struct bytes frame;
     for (int n = 0; n < BURST; n++) {
-        enum status s = c->links[i] != NULL ? link_recv(c->links[i], &peer, &frame)
-                                            : STATUS_NOTFOUND;
+        enum status s =
+            c->links[i] != NULL ? link_recv(c->links[i], &peer, &frame) : STATUS_NOTFOUND;
         if (s == STATUS_NOTFOUND)
             return;
         if (s != STATUS_OK)
@@ -245,7 +246,8 @@ static void receive(struct duet_client *c, uint32_t i)
     c->look[i] = true;
 }
 
-/* Every empty look into a ZeroMQ socket costs a system call, so look only where there is a reason. */
+/* Every empty look into a ZeroMQ socket costs a system call, so look only where there is a reason.
+ */
 static void look_at_links(struct duet_client *c)
 {
     for (uint32_t i = 0; i < c->options.routers_count; i++) {
@@ -270,9 +272,9 @@ static bool to_look(const struct duet_client *c)
 /* -1: until something comes. */
 static int sleep_ms(const struct duet_client *c, uint64_t now_ms, uint64_t deadline_ms)
 {
-    uint64_t wait_ms = deadline_ms == UINT64_MAX   ? UINT64_MAX
-                       : deadline_ms > now_ms ? deadline_ms - now_ms
-                                              : 0;
+    uint64_t wait_ms = deadline_ms == UINT64_MAX ? UINT64_MAX
+                       : deadline_ms > now_ms    ? deadline_ms - now_ms
+                                                 : 0;
     for (uint32_t i = 0; i < c->options.routers_count; i++)
         if (c->links[i] == NULL && wait_ms > LINK_RETRY_MS)
             wait_ms = LINK_RETRY_MS;
@@ -545,8 +547,7 @@ void duet_client_info(struct duet_client *c, struct duet_client_info *ret)
         .retries = counters->retries,
         .failovers = counters->failovers,
     };
-    snprintf(ret->router, sizeof ret->router, "%s",
-             c->options.routers[session_router(c->session)]);
+    snprintf(ret->router, sizeof ret->router, "%s", c->options.routers[session_router(c->session)]);
     pthread_mutex_unlock(&c->lock);
 }
 
@@ -583,10 +584,11 @@ static void explain_size(struct duet_client *c, struct duet_error *reterr)
     pthread_mutex_lock(&c->lock);
     uint32_t value_size_max = session_value_size_max(c->session);
     pthread_mutex_unlock(&c->lock);
-    fault_set(reterr, DUET_TOOBIG,
-              "key or value is too large: this cluster takes keys of up to %d bytes and values of up "
-              "to %u",
-              KEY_SIZE_MAX, value_size_max);
+    fault_set(
+        reterr, DUET_TOOBIG,
+        "key or value is too large: this cluster takes keys of up to %d bytes and values of up "
+        "to %u",
+        KEY_SIZE_MAX, value_size_max);
 }
 
 enum duet_code client_explain(struct duet_client *c, enum duet_code code, uint32_t flags,

@@ -14,8 +14,8 @@
  *     duet_close(&duet);
  *
  * Outcomes. Every operation ends in one of three ways, told apart by code and flags:
- * - done: DUET_OK, and the answers that a store gives when it did what was asked (DUET_NOTFOUND of a
- *   get, DUET_CONDITION when a condition does not hold);
+ * - done: DUET_OK, and the answers that a store gives when it did what was asked (DUET_NOTFOUND of
+ *   a get, DUET_CONDITION when a condition does not hold);
  * - not done: any other code without DUET_IN_DOUBT. Nothing changed, nothing will. With
  *   DUET_RETRYABLE it makes sense to try again later; the library has tried until the deadline;
  * - in doubt: DUET_IN_DOUBT is set. No answer came; the write may or may not have happened, and may
@@ -23,10 +23,11 @@
  *
  * Every write has an id and is applied at most once, however often the library has to send it: to
  * another router when one is silent, or again when it was refused for now. Operations of one client
- * on one key take effect in the order in which they were submitted; where a lost router leaves no way
- * to keep that order, a read ends as not done. (Reads of one key that are under way together, without
- * a write between them, have no order among themselves. A write that the lost router had refused for
- * good may, sent again, come after a later one on its key: wait for the first where that matters.)
+ * on one key take effect in the order in which they were submitted; where a lost router leaves no
+ * way to keep that order, a read ends as not done. (Reads of one key that are under way together,
+ * without a write between them, have no order among themselves. A write that the lost router had
+ * refused for good may, sent again, come after a later one on its key: wait for the first where
+ * that matters.)
  *
  * Threads. A client may be used by any number of threads; each has one thread of its own for the
  * network. A synchronous call waits for its answer; duet_submit() does not, its callback is called
@@ -262,8 +263,8 @@ DUET_API enum duet_code duet_outcome(struct duet_client *client, struct duet_id 
                                      struct duet_error *reterr);
 
 /* Many keys at once, each on its own (no atomicity): ret_results has room for count pointers, each
- * to be freed; they stand in the order of the keys. Returns DUET_OK when every key has an answer (of
- * duet_mget() DUET_NOTFOUND is one), otherwise the code of the first that has not. */
+ * to be freed; they stand in the order of the keys. Returns DUET_OK when every key has an answer
+ * (of duet_mget() DUET_NOTFOUND is one), otherwise the code of the first that has not. */
 DUET_API enum duet_code duet_mget(struct duet_client *client, const struct duet_slice *keys,
                                   size_t count, struct duet_result **ret_results,
                                   struct duet_error *reterr);

@@ -45,7 +45,7 @@ const char *duet_code_name(enum duet_code code)
     return status_name((enum status)code);
 }
 
-#define TEXT_OF(x) TEXT_OF_VALUE(x)
+#define TEXT_OF(x)       TEXT_OF_VALUE(x)
 #define TEXT_OF_VALUE(x) #x
 
 const char *duet_version_text(void)

@@ -28,13 +28,13 @@ struct session {
 
     /* The current router. */
     uint32_t current;
-    bool greeted;         /* HELLO was sent on this connection */
-    bool ready;           /* and answered */
-    uint64_t hello_ms;    /* no HELLO before */
-    uint64_t heard_ms;    /* the last frame, or when an answer began to be awaited */
-    uint64_t ping_ms;     /* the last PING, or the same */
+    bool greeted;      /* HELLO was sent on this connection */
+    bool ready;        /* and answered */
+    uint64_t hello_ms; /* no HELLO before */
+    uint64_t heard_ms; /* the last frame, or when an answer began to be awaited */
+    uint64_t ping_ms;  /* the last PING, or the same */
     uint64_t nonce;
-    uint32_t silences;    /* routers left in a row because they were silent */
+    uint32_t silences; /* routers left in a row because they were silent */
     uint32_t operations_max, value_size_max;
 
     /* Of the cluster. */
@@ -299,8 +299,8 @@ static enum status on_pong(struct session *s, uint64_t now_ms, struct bytes fram
     return STATUS_OK;
 }
 
-static enum status dispatch(struct session *s, uint64_t now_ms, uint32_t router,
-                            struct bytes frame, struct session_effects *effects)
+static enum status dispatch(struct session *s, uint64_t now_ms, uint32_t router, struct bytes frame,
+                            struct session_effects *effects)
 {
     enum message_kind kind;
     enum status status = codec_peek(frame, &kind);

@@ -13,13 +13,13 @@
  *          | is over   '----------------------------' |
  *          '------------------ PAUSED <---------------'
  *
- *          QUEUED, SENT, PAUSED -- deadline or refusal --> (done), or DOUBTED when it is a write that
- *          may have happened: the user has heard INDOUBT, the id is kept while the window has room
+ *          QUEUED, SENT, PAUSED -- deadline or refusal --> (done), or DOUBTED when it is a write
+ *          that may have happened: the user has heard INDOUBT, the id is kept while the window has room
  *          so that its outcome can be asked for.
  *
  * Invariants:
- * (1) The id (client_id, seq) of an operation is the same in every attempt, and so is its token: the
- *     highest ptime known before its first attempt.
+ * (1) The id (client_id, seq) of an operation is the same in every attempt, and so is its token:
+ *     the highest ptime known before its first attempt.
  * (2) A write is called not done only if every attempt that left was refused, without doubt.
  * (3) Every operation that was taken completes exactly once, at its deadline at the latest.
  * (4) ack_below never falls and never passes an operation that is neither answered nor given up.

@@ -4,12 +4,13 @@
 #include "proto/base/mutant.h"
 #include "proto/codec.h"
 
-#define PAYLOAD_SIZE_MAX (FRAME_BYTES_MAX - (64u << 10)) /* leaves room for the rest of a message */
+/* Leaves room for the rest of a message. */
+#define PAYLOAD_SIZE_MAX (FRAME_BYTES_MAX - (64u << 10))
 #define PAYLOAD_KEPT_MAX 1024 /* a slot keeps memory up to this size for its next operation */
-#define CURSOR_SIZE_MAX (KEY_SIZE_MAX + 8)
+#define CURSOR_SIZE_MAX  (KEY_SIZE_MAX + 8)
 
-/* The router gets less time than there is, so that what it says at its deadline (refused, and so not
- * done) is here before ours, which could only say that a write is in doubt. */
+/* The router gets less time than there is, so that what it says at its deadline (refused, and so
+ * not done) is here before ours, which could only say that a write is in doubt. */
 #define MARGIN_MAX_MS 100
 
 /* Operations share a message, and so its deadline, when theirs are this near to each other. */
@@ -139,8 +140,8 @@ static enum status check_sizes(const struct session_operation *op)
         return STATUS_USAGE;
     if (op->key.size > KEY_SIZE_MAX)
         return STATUS_TOOBIG;
-    if (op->kind == KIND_WRITE && (op->write.value.size > VALUE_SIZE_MAX ||
-                                   op->write.expected_value.size > VALUE_SIZE_MAX))
+    if (op->kind == KIND_WRITE &&
+        (op->write.value.size > VALUE_SIZE_MAX || op->write.expected_value.size > VALUE_SIZE_MAX))
         return STATUS_TOOBIG;
     return STATUS_OK;
 }
@@ -233,7 +234,9 @@ static void give_up(struct window *w, struct slot *slot, enum status status, boo
         status = STATUS_INDOUBT;
     struct window_answer a = {
         .status = status,
-        .flags = doubted ? ANSWER_IN_DOUBT : status_retry(status) ? ANSWER_RETRY : 0,
+        .flags = doubted                ? ANSWER_IN_DOUBT
+                 : status_retry(status) ? ANSWER_RETRY
+                                        : 0,
     };
     slot->effective = doubted;
     complete(w, slot, &a, doubted ? SLOT_DOUBTED : SLOT_DONE, effects);
@@ -321,8 +324,8 @@ bool window_answer(struct window *w, uint64_t now_ms, const struct window_answer
     return a->status == STATUS_NEEDTOKEN;
 }
 
-/* A read sees what is there when it is carried out: sent again, it could show a later write of ours that
- * went out with it. It ends, as not done, at the next tick. */
+/* A read sees what is there when it is carried out: sent again, it could show a later write of ours
+ * that went out with it. It ends, as not done, at the next tick. */
 static void end_read(struct window *w, struct slot *slot)
 {
     slot->refusal = STATUS_UNAVAILABLE;
@@ -408,8 +411,7 @@ static bool may_leave(struct window_cursor *cursor, const struct slot *slot)
 {
     if (slot->state == SLOT_PAUSED && slot->key_hash != 0)
         block(cursor, slot->key_hash);
-    return slot->state == SLOT_QUEUED &&
-           (slot->key_hash == 0 || !blocked(cursor, slot->key_hash));
+    return slot->state == SLOT_QUEUED && (slot->key_hash == 0 || !blocked(cursor, slot->key_hash));
 }
 
 struct run {

@@ -47,8 +47,8 @@ static bool step(struct ask *a, struct line *line)
     if (link_recv(line->link, &peer, &frame) != STATUS_OK)
         return false;
     a->elapsed_ns = clock_now_ns() - line->sent_ns;
-    a->answered = codec_peek(frame, &a->kind) == STATUS_OK &&
-                  buffer_append(&a->answer, frame) == STATUS_OK;
+    a->answered =
+        codec_peek(frame, &a->kind) == STATUS_OK && buffer_append(&a->answer, frame) == STATUS_OK;
     if (!a->answered)
         error_set(&a->error, STATUS_MALFORMED, "answers, but not in Duet's protocol");
     return a->answered;

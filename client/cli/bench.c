@@ -18,11 +18,11 @@
 #include "proto/link.h"
 
 #define CONNECTIONS_MAX 4000
-#define THREADS_MAX 16
-#define READY_MAX_MS 5000
+#define THREADS_MAX     16
+#define READY_MAX_MS    5000
 #define SECONDS_DEFAULT 10
-#define IDLE_MS 5
-#define KEY_TEXT_SIZE 40
+#define IDLE_MS         5
+#define KEY_TEXT_SIZE   40
 
 enum mix { MIX_READ, MIX_WRITE, MIX_MIXED, MIX_FILL };
 static const char *const mix_names[] = {"read", "write", "mixed", "fill"};
@@ -230,15 +230,16 @@ static bool over(struct worker *w, uint64_t now_ns)
     return issued || (plan->seconds > 0 && now_ns >= begin_ns + plan->seconds * 1000000000);
 }
 
-/* Look which links have something; wait for one unless a lane wants its turn anyway. Every empty look
- * into a ZeroMQ socket costs a system call, so only those that showed something are looked into. */
+/* Look which links have something; wait for one unless a lane wants its turn anyway. Every empty
+ * look into a ZeroMQ socket costs a system call, so only those that showed something are looked
+ * into. */
 static void poll_lanes(struct worker *w)
 {
     int wait_ms = IDLE_MS;
     for (size_t i = 0; i < w->lanes_count; i++) {
         struct lane *lane = &w->lanes[i];
-        w->fds[i] = (struct pollfd){.fd = lane->link == NULL ? -1 : link_fd(lane->link),
-                                    .events = POLLIN};
+        w->fds[i] =
+            (struct pollfd){.fd = lane->link == NULL ? -1 : link_fd(lane->link), .events = POLLIN};
         if (lane->again)
             wait_ms = 0;
     }
@@ -454,7 +455,7 @@ static int run(struct plan *plan, struct worker *workers)
         atomic_store(&plan->failed, true);
     for (uint64_t i = 0; i < started; i++)
         pthread_join(workers[i].thread, NULL);
-    int exit_code = begun ? report(plan, workers)
+    int exit_code = begun  ? report(plan, workers)
                     : good ? command_fail(DUET_NOCONNECTION,
                                           "only %llu of %llu connections were answered at %s",
                                           atomic_load(&plan->ready),

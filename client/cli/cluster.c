@@ -199,8 +199,7 @@ int cluster_where(struct context *c)
     struct buffer key;
     int exit_code = 2;
     buffer_init(&key, 4 * KEY_SIZE_MAX);
-    struct clustermap *map =
-        command_key(c, c->words[0], &key) ? fetch_map(c, &exit_code) : NULL;
+    struct clustermap *map = command_key(c, c->words[0], &key) ? fetch_map(c, &exit_code) : NULL;
     if (map != NULL) {
         uint64_t digest = partition_digest(buffer_view(&key));
         uint32_t p = partition_of(digest, map->partition_count);
@@ -220,9 +219,9 @@ int cluster_where(struct context *c)
 
 /* What is found out, before it is printed. */
 struct survey {
-    struct crowd routers;      /* their STATUS */
-    struct clustermap *map;    /* may be NULL */
-    struct ask *nodes;         /* their STATUS; map->nodes_count of them, or NULL */
+    struct crowd routers;   /* their STATUS */
+    struct clustermap *map; /* may be NULL */
+    struct ask *nodes;      /* their STATUS; map->nodes_count of them, or NULL */
     struct arena arena;
     char advices[ADVICES_MAX][240];
     size_t advices_count;
@@ -241,8 +240,7 @@ static void advise(struct survey *s, const char *format, ...)
 }
 
 /* The value that a STATUS answer has under this name; fallback when it has none. */
-static uint64_t value_in(struct survey *s, const struct ask *a, const char *name,
-                         uint64_t fallback)
+static uint64_t value_in(struct survey *s, const struct ask *a, const char *name, uint64_t fallback)
 {
     struct status_message m;
     if (!a->answered || a->kind != MESSAGE_STATUS ||
@@ -361,10 +359,10 @@ static void survey_versions(struct survey *s)
         const struct ask *a = &s->routers.asks[i];
         uint64_t version = value_in(s, a, "map_version", s->map->version);
         if (version < s->map->version)
-            advise(s, "router %s has an older map (%llu, newest %llu); it should learn within "
-                      "seconds, else restart it",
-                   a->address, (unsigned long long)version,
-                   (unsigned long long)s->map->version);
+            advise(s,
+                   "router %s has an older map (%llu, newest %llu); it should learn within "
+                   "seconds, else restart it",
+                   a->address, (unsigned long long)version, (unsigned long long)s->map->version);
     }
 }
 

@@ -28,8 +28,10 @@ const struct command commands[COMMANDS_COUNT] = {
      ""},
     {"import", "[FILE]", "store the records of a file or of stdin", 0, 1, FLAG_TRANSFER,
      transfer_import,
-     "tsv:   a line is key, tab, value; in both, tab, newline and backslash are written \\t \\n \\\\\n"
-     "jsonl: a line is {\"key\": \"...\", \"value\": \"...\"}; what is not UTF-8 is written in base64 as\n"
+     "tsv:   a line is key, tab, value; in both, tab, newline and backslash are written \\t \\n "
+     "\\\\\n"
+     "jsonl: a line is {\"key\": \"...\", \"value\": \"...\"}; what is not UTF-8 is written in "
+     "base64 as\n"
      "       \"key64\", \"value64\"\n"
      "Without --format the name's end decides (.jsonl, .json), otherwise tsv.\n"},
     {"export", "", "print all records", 0, 0, FLAG_TRANSFER, transfer_export,
@@ -110,8 +112,7 @@ bool command_key(const struct context *c, const char *word, struct buffer *out)
     if (s == STATUS_OK && out->size > 0 && out->size <= KEY_SIZE_MAX)
         return true;
     if (s == STATUS_USAGE)
-        command_fail(DUET_USAGE, "key '%s' is not %s (--key-format)", word,
-                     formats[c->key_format]);
+        command_fail(DUET_USAGE, "key '%s' is not %s (--key-format)", word, formats[c->key_format]);
     else if (s == STATUS_OK && out->size == 0)
         command_fail(DUET_USAGE, "the key is empty; a key has 1 to %d bytes", KEY_SIZE_MAX);
     else

@@ -1,8 +1,8 @@
 /* Command: what the commands of `duet` share, and their table.
  *
  * A command gets its words, does its work, and returns the exit code: 0 ok, 1 not found, 2 usage,
- * 3 cannot connect, 4 timeout or in doubt, 5 server error, 6 condition not met. Data goes to stdout,
- * everything else to stderr.
+ * 3 cannot connect, 4 timeout or in doubt, 5 server error, 6 condition not met. Data goes to
+ * stdout, everything else to stderr.
  */
 #ifndef CLIENT_CLI_COMMAND_H
 #define CLIENT_CLI_COMMAND_H

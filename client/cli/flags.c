@@ -209,8 +209,8 @@ void flags_print(FILE *to, unsigned groups)
             left[used++] = *c == '_' ? '-' : *c;
         snprintf(left + used, sizeof left - (size_t)used, "%s%s", row->value[0] != 0 ? "=" : "",
                  row->value);
-        bool shown = row->kind != FLAG_KIND_BOOL && row->default_text != NULL &&
-                     row->default_text[0] != 0;
+        bool shown =
+            row->kind != FLAG_KIND_BOOL && row->default_text != NULL && row->default_text[0] != 0;
         fprintf(to, "  %-26s %s%s%s%s\n", left, row->sentence, shown ? " [" : "",
                 shown ? row->default_text : "", shown ? "]" : "");
     }

@@ -24,43 +24,43 @@ enum flag_group {
 /* clang-format off */
 #define CLI_FLAGS(X)                                                                               \
     /* kind  field        letter default   group            value    sentence                  */  \
-    X(TEXT, routers,      0,   "",         FLAG_GLOBAL,     "LIST",                                 \
+    X(TEXT, routers,      0,   "",         FLAG_GLOBAL,     "LIST",                                \
       "router addresses (or DUET_ROUTERS); default tcp://127.0.0.1:7400")                          \
-    X(UINT, timeout,      0,   "5000",     FLAG_GLOBAL,     "MS",                                   \
+    X(UINT, timeout,      0,   "5000",     FLAG_GLOBAL,     "MS",                                  \
       "how long one operation may take")                                                           \
-    X(TEXT, output,       'o', "auto",     FLAG_GLOBAL,     "FORMAT",                               \
+    X(TEXT, output,       'o', "auto",     FLAG_GLOBAL,     "FORMAT",                              \
       "table, json, jsonl, raw (exact bytes) or hex")                                              \
-    X(TEXT, key_format,   0,   "raw",      FLAG_GLOBAL,     "FORMAT",                               \
+    X(TEXT, key_format,   0,   "raw",      FLAG_GLOBAL,     "FORMAT",                              \
       "how keys are written: raw, hex or base64")                                                  \
-    X(BOOL, quiet,        'q', "",         FLAG_GLOBAL,     "",                                     \
+    X(BOOL, quiet,        'q', "",         FLAG_GLOBAL,     "",                                    \
       "print only what was asked for, no progress")                                                \
-    X(BOOL, help,         'h', "",         FLAG_GLOBAL,     "",                                     \
+    X(BOOL, help,         'h', "",         FLAG_GLOBAL,     "",                                    \
       "show help")                                                                                 \
-    X(BOOL, if_absent,    0,   "",         FLAG_CONDITION,  "",                                     \
+    X(BOOL, if_absent,    0,   "",         FLAG_CONDITION,  "",                                    \
       "only if the key does not exist")                                                            \
-    X(BOOL, if_present,   0,   "",         FLAG_CONDITION,  "",                                     \
+    X(BOOL, if_present,   0,   "",         FLAG_CONDITION,  "",                                    \
       "only if the key exists")                                                                    \
-    X(TEXT, if_version,   0,   "",         FLAG_CONDITION,  "E.S",                                  \
+    X(TEXT, if_version,   0,   "",         FLAG_CONDITION,  "E.S",                                 \
       "only if the key has this version")                                                          \
-    X(TEXT, if_value,     0,   NULL,       FLAG_CONDITION,  "VALUE",                                \
+    X(TEXT, if_value,     0,   NULL,       FLAG_CONDITION,  "VALUE",                               \
       "only if the key has this value")                                                            \
-    X(TEXT, format,       0,   "",         FLAG_TRANSFER,   "FORMAT",                               \
+    X(TEXT, format,       0,   "",         FLAG_TRANSFER,   "FORMAT",                              \
       "tsv (default) or jsonl")                                                                    \
-    X(UINT, connections,  'c', "50",       FLAG_BENCH,      "N",                                    \
+    X(UINT, connections,  'c', "50",       FLAG_BENCH,      "N",                                   \
       "connections")                                                                               \
-    X(UINT, pipeline,     'p', "16",       FLAG_BENCH,      "N",                                    \
+    X(UINT, pipeline,     'p', "16",       FLAG_BENCH,      "N",                                   \
       "operations in flight on each connection, 1 to 512")                                         \
-    X(UINT, threads,      0,   "1",        FLAG_BENCH,      "N",                                    \
+    X(UINT, threads,      0,   "1",        FLAG_BENCH,      "N",                                   \
       "threads that share the connections, 1 to 16")                                               \
-    X(UINT, seconds,      0,   "0",        FLAG_BENCH,      "N",                                    \
+    X(UINT, seconds,      0,   "0",        FLAG_BENCH,      "N",                                   \
       "how long (10 when --operations is not given either)")                                       \
-    X(UINT, operations,   'n', "0",        FLAG_BENCH,      "N",                                    \
+    X(UINT, operations,   'n', "0",        FLAG_BENCH,      "N",                                   \
       "how many operations")                                                                       \
-    X(TEXT, mix,          0,   "mixed",    FLAG_BENCH,      "MIX",                                  \
+    X(TEXT, mix,          0,   "mixed",    FLAG_BENCH,      "MIX",                                 \
       "read, write, mixed (half of each) or fill (each key once, in order)")                       \
-    X(UINT, keys,         'k', "100000",   FLAG_BENCH,      "N",                                    \
+    X(UINT, keys,         'k', "100000",   FLAG_BENCH,      "N",                                   \
       "different keys")                                                                            \
-    X(UINT, value_size,   'd', "100",      FLAG_BENCH,      "BYTES",                                \
+    X(UINT, value_size,   'd', "100",      FLAG_BENCH,      "BYTES",                               \
       "size of a value")
 /* clang-format on */
 

@@ -377,8 +377,8 @@ int keys_mput(struct context *c)
     struct duet_pair *pairs = calloc(count, sizeof *pairs);
     if (pairs != NULL && many_init(&m, c, count, 2) && command_client(c, &exit_code) != NULL) {
         for (size_t i = 0; i < count; i++)
-            pairs[i] = (struct duet_pair){command_slice(&m.keys[i]),
-                                          duet_text(c->words[2 * i + 1])};
+            pairs[i] =
+                (struct duet_pair){command_slice(&m.keys[i]), duet_text(c->words[2 * i + 1])};
         duet_mput(c->client, pairs, count, m.results, &m.error);
         exit_code = report_many(c, &m, false);
         if (exit_code == 0 && !c->flags.quiet && !command_json(c))

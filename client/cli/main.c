@@ -95,9 +95,9 @@ static int check_words(const struct context *c, const struct command *command)
 static int run(struct context *c, const struct command *command)
 {
     const char *environment = getenv("DUET_ROUTERS");
-    c->routers = c->flags.routers[0] != 0                           ? c->flags.routers
+    c->routers = c->flags.routers[0] != 0                     ? c->flags.routers
                  : environment != NULL && environment[0] != 0 ? environment
-                                                                    : ROUTER_DEFAULT;
+                                                              : ROUTER_DEFAULT;
     int code = check_flags(c, command);
     if (code == 0)
         code = check_words(c, command);

@@ -10,9 +10,9 @@
 
 enum line_format { LINE_TSV, LINE_JSONL };
 
-#define COMPLAINTS_MAX 10   /* lines that are complained of one by one */
-#define PLACES_MAX 4096     /* a power of two above what can be outstanding */
-#define DRAIN_MAX_MS 600000 /* more than any operation's deadline */
+#define COMPLAINTS_MAX 10     /* lines that are complained of one by one */
+#define PLACES_MAX     4096   /* a power of two above what can be outstanding */
+#define DRAIN_MAX_MS   600000 /* more than any operation's deadline */
 
 static bool ends_with(const char *text, const char *end)
 {
@@ -27,7 +27,8 @@ static int choose_format(const struct context *c, const char *file, enum line_fo
     *ret = LINE_TSV;
     if (strcmp(name, "jsonl") == 0 || strcmp(name, "json") == 0)
         *ret = LINE_JSONL;
-    else if (name[0] == 0 && file != NULL && (ends_with(file, ".jsonl") || ends_with(file, ".json")))
+    else if (name[0] == 0 && file != NULL &&
+             (ends_with(file, ".jsonl") || ends_with(file, ".json")))
         *ret = LINE_JSONL;
     else if (name[0] != 0 && strcmp(name, "tsv") != 0)
         return command_fail(DUET_USAGE, "--format '%s' is neither tsv nor jsonl", name);

@@ -19,7 +19,7 @@
 #include "proto/link.h"
 
 /* A router in a thread, over real sockets, that keeps a few keys itself. */
-#define KEYS_MAX 64
+#define KEYS_MAX  64
 #define PAGE_KEYS 3
 
 struct entry {
@@ -34,9 +34,9 @@ struct fake {
     char address[64];
     pthread_t thread;
     atomic_bool stopping;
-    atomic_bool silent;    /* says nothing at all */
-    atomic_bool holding;   /* answers everything but requests */
-    atomic_uint refusals;  /* so many operations are refused first */
+    atomic_bool silent;   /* says nothing at all */
+    atomic_bool holding;  /* answers everything but requests */
+    atomic_uint refusals; /* so many operations are refused first */
     atomic_uint requests, operations;
 
     struct entry entries[KEYS_MAX];
@@ -142,8 +142,9 @@ static struct outcome scan_one(struct fake *f, struct bytes cursor)
         seqs[count] = e->seq;
     }
     uint8_t next = (uint8_t)(from + count);
-    struct scan_page page = {count, keys, values, epochs, seqs,
-                             next < f->entries_count ? bytes_of(&next, 1) : BYTES_EMPTY};
+    struct scan_page page = {count,  keys,
+                             values, epochs,
+                             seqs,   next < f->entries_count ? bytes_of(&next, 1) : BYTES_EMPTY};
     buffer_clear(&f->page);
     assert_int_equal(codec_pack_scan_page(&page, &f->page), STATUS_OK);
     return (struct outcome){STATUS_OK, ANSWER_VALUE, 0, buffer_view(&f->page)};
@@ -392,8 +393,7 @@ static void test_client__what_gathers_travels_together(void **state)
     struct duet_error error;
     atomic_uint done = 0;
     assert_int_equal(duet_connect(c, 5000, &error), DUET_OK);
-    struct duet_operation op = {
-        .kind = DUET_PUT, .key = duet_text("k"), .value = duet_text("v")};
+    struct duet_operation op = {.kind = DUET_PUT, .key = duet_text("k"), .value = duet_text("v")};
     for (int i = 0; i < 5000; i++)
         assert_int_equal(duet_submit(c, &op, count_ok, &done, &error), DUET_OK);
     assert_int_equal(duet_drain(c, 20000, &error), DUET_OK);
@@ -488,8 +488,7 @@ static void test_client__an_unanswered_write_is_in_doubt(void **state)
     struct duet_client *c = open_to(f->address, "300");
     struct duet_error error;
     assert_int_equal(duet_connect(c, 5000, &error), DUET_OK);
-    assert_int_equal(duet_put(c, duet_text("a"), duet_text("1"), NULL, NULL, &error),
-                     DUET_INDOUBT);
+    assert_int_equal(duet_put(c, duet_text("a"), duet_text("1"), NULL, NULL, &error), DUET_INDOUBT);
     assert_int_equal(error.flags, DUET_IN_DOUBT);
     assert_int_equal(duet_get(c, duet_text("a"), NULL, &error), DUET_TIMEOUT);
     duet_close(&c);

@@ -64,7 +64,9 @@ static void note_sent(struct world *w, uint32_t router, struct bytes frame)
         note_request(w, router, frame);
     else
         say(w, "r%u< %s\n", router,
-            kind == MESSAGE_HELLO ? "HELLO" : kind == MESSAGE_PING ? "PING" : "?");
+            kind == MESSAGE_HELLO  ? "HELLO"
+            : kind == MESSAGE_PING ? "PING"
+                                   : "?");
 }
 
 static void note_completed(struct world *w, const struct session_completion *c)
@@ -171,8 +173,7 @@ static void answers_to(struct world *w, uint64_t client, uint32_t router, size_t
 }
 
 #define ANSWERS(w, router, ...)                                                                    \
-    answers_to(w, CLIENT, router,                                                                  \
-               sizeof((struct reply[]){__VA_ARGS__}) / sizeof(struct reply),                       \
+    answers_to(w, CLIENT, router, sizeof((struct reply[]){__VA_ARGS__}) / sizeof(struct reply),    \
                (struct reply[]){__VA_ARGS__})
 
 static enum status try_put(struct world *w, const char *key, uint32_t within_ms)
@@ -435,7 +436,7 @@ static void test_session__operations_that_travel_together_use_the_oldest_token(v
     put(w, "a");
     turn(w, 0);
     ANSWERS(w, 0, {1, STATUS_BUSY, ANSWER_RETRY, NULL}); /* says 2000 */
-    put(w, "a"); /* held back: it has no token yet */
+    put(w, "a");                                         /* held back: it has no token yet */
     put(w, "b");
     turn(w, 0);
     assert_true(w->token == 2000);
@@ -1011,8 +1012,8 @@ static void random_event(struct world *w, uint64_t *random, uint64_t *submitted)
     turn(w, chaos(random, 60));
 }
 
-static void test_session__whatever_happens_each_operation_completes_once_by_its_deadline(
-    void **state)
+static void
+test_session__whatever_happens_each_operation_completes_once_by_its_deadline(void **state)
 {
     (void)state;
     for (uint64_t seed = 1; seed <= 200; seed++) {
