@@ -14,8 +14,8 @@
  *          '------------------ PAUSED <---------------'
  *
  *          QUEUED, SENT, PAUSED -- deadline or refusal --> (done), or DOUBTED when it is a write
- *          that may have happened: the user has heard INDOUBT, the id is kept while the window has room
- *          so that its outcome can be asked for.
+ *          that may have happened: the user has heard INDOUBT, the id is kept while the window has
+ *          room so that its outcome can be asked for.
  *
  * Invariants:
  * (1) The id (client_id, seq) of an operation is the same in every attempt, and so is its token:

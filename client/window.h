@@ -1,13 +1,13 @@
 /* Window: the operations of a session that are not answered, by number.
  *
- * Knows ids, tokens, deadlines, retries and the order per key; knows nothing of routers. Pure; a part
- * of the session, whose head has the picture and the invariants.
+ * Knows ids, tokens, deadlines, retries and the order per key; knows nothing of routers. Pure; a
+ * part of the session, whose head has the picture and the invariants.
  *
  * - window_take()      a new operation: QUEUED
  * - window_pack()      what is QUEUED leaves: SENT
  * - window_answer()    one operation's answer: done, or PAUSED for a retry
- * - window_requeue()   nobody will answer what was SENT: QUEUED again, in doubt when a write; a read
- *                      with a later write behind it ends
+ * - window_requeue()   nobody will answer what was SENT: QUEUED again, in doubt when a write; a
+ *                      read with a later write behind it ends
  * - window_tick()      pauses end, deadlines pass
  */
 #ifndef CLIENT_WINDOW_H
@@ -72,18 +72,18 @@ enum status window_take(struct window *w, const struct session_operation *op, ui
 uint32_t window_pending(const struct window *w);
 uint32_t window_room(const struct window *w);
 
-/* Pack the next REQUEST into out; *ret_count operations became SENT, 0: nothing (more) is to be sent
- * now. ptime is what the session knows. Begin with *cursor = 0 and go on with it until the count is
- * 0. STATUS_NOMEMORY: nothing was packed, what is QUEUED stays so. */
+/* Pack the next REQUEST into out; *ret_count operations became SENT, 0: nothing (more) is to be
+ * sent now. ptime is what the session knows. Begin with *cursor = 0 and go on with it until the
+ * count is 0. STATUS_NOMEMORY: nothing was packed, what is QUEUED stays so. */
 struct window_cursor {
     uint64_t seq;
-    uint64_t blocked[16]; /* bits by key hash: a QUEUED or PAUSED operation on the key stays behind */
+    uint64_t blocked[16]; /* bits by key hash: an operation on the key stays behind */
 };
 enum status window_pack(struct window *w, uint64_t now_ms, uint64_t ptime, uint32_t operations_max,
                         struct window_cursor *cursor, struct buffer *out, uint32_t *ret_count);
 
-/* May complete the operation. Feed the refusals of one message last to first: then those that follow
- * each other on one key can all be retried. Returns whether the node wants a fresh token. */
+/* May complete the operation. Feed the refusals of one message last to first: then those that
+ * follow each other on one key can all be retried. Returns whether the node wants a fresh token. */
 bool window_answer(struct window *w, uint64_t now_ms, const struct window_answer *a,
                    struct session_effects *effects);
 /* Will this answer end the operation's life whatever came before? */
