@@ -2,8 +2,8 @@
  *
  *   copies CLUSTER-FILE LISTING
  *
- * Each node that holds a copy of a key of the listing (listing.h; with EPOCH 0 any value will do) is
- * asked for the key itself, past the routers, and must answer exactly that.
+ * Each node that holds a copy of a key of the listing (listing.h; with EPOCH 0 any value will do)
+ * is asked for the key itself, past the routers, and must answer exactly that.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -18,10 +18,10 @@
 #include "storage/cluster_file.h"
 #include "tests/process/listing.h"
 
-#define BATCH_MAX 64
+#define BATCH_MAX       64
 #define BATCH_BYTES_MAX (1u << 20)
-#define ANSWER_MS 20000
-#define COMPLAINTS_MAX 20
+#define ANSWER_MS       20000
+#define COMPLAINTS_MAX  20
 
 /* What one node said of one entry. */
 struct said {
@@ -64,8 +64,12 @@ static size_t batch_pack(struct work *w, uint32_t node, size_t *next, struct buf
     uint64_t tokens[BATCH_MAX], digests[BATCH_MAX];
     uint32_t kinds[BATCH_MAX], deadlines[BATCH_MAX];
     struct bytes keys[BATCH_MAX];
-    struct batch b = {.router_boot = w->boot, .tokens = tokens, .kinds = kinds,
-                      .digests = digests, .deadlines_ms = deadlines, .keys = keys};
+    struct batch b = {.router_boot = w->boot,
+                      .tokens = tokens,
+                      .kinds = kinds,
+                      .digests = digests,
+                      .deadlines_ms = deadlines,
+                      .keys = keys};
     size_t bytes = 0;
     for (; *next < w->count && b.count < BATCH_MAX && bytes < BATCH_BYTES_MAX; (*next)++) {
         uint32_t copy = copy_of(w, *next, node);

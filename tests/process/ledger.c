@@ -7,7 +7,7 @@
 #include "proto/base/clock.h"
 #include "proto/base/ensure.h"
 
-#define SLOW_MS 1000
+#define SLOW_MS       1000
 #define SLOW_TOLD_MAX 10
 
 void ledger_init(struct ledger *l, const char *prefix, size_t items_max, size_t keys_max)
@@ -136,9 +136,9 @@ static void tell_slow(struct ledger *l, const struct ledger_item *item, const ch
     char key[LEDGER_KEY_SIZE];
     ledger_key(l, item->key, key);
     if (atomic_fetch_add(&l->slow_told, 1) < SLOW_TOLD_MAX)
-        fprintf(stderr, "slow: a read of %s, which nobody changes, %s after %" PRIu64
-                        " ms, at %.3f s\n", key, what, now - item->asked_ms,
-                (double)(clock_wall_ms() % 3600000) / 1000);
+        fprintf(stderr,
+                "slow: a read of %s, which nobody changes, %s after %" PRIu64 " ms, at %.3f s\n",
+                key, what, now - item->asked_ms, (double)(clock_wall_ms() % 3600000) / 1000);
 }
 
 static void figures_note(struct ledger *l, const struct ledger_item *item)
@@ -282,8 +282,9 @@ static void show(const struct ledger *l, uint32_t key, const struct checker_oper
 {
     char name[LEDGER_KEY_SIZE], line[400];
     ledger_key(l, key, name);
-    fprintf(stderr, "key %s: not linearizable; %zu of %zu operations fit, then those marked do not\n",
-            name, result->reached, count);
+    fprintf(stderr,
+            "key %s: not linearizable; %zu of %zu operations fit, then those marked do not\n", name,
+            result->reached, count);
     for (size_t i = 0; i < count; i++) {
         checker_describe(&ops[i], line, sizeof line);
         fprintf(stderr, "%s %s\n", i == result->stuck ? "  ->" : "    ", line);
@@ -306,7 +307,8 @@ static void judge_history(const struct ledger *l, uint32_t key, const struct che
 }
 
 /* Each increment that was acknowledged counts once, each in doubt once or not at all; the last read
- * of the run must lie between. The checker knows this too; here it needs no trust in the checker. */
+ * of the run must lie between. The checker knows this too; here it needs no trust in the checker.
+ */
 static void judge_counter(const struct ledger *l, uint32_t key, const struct checker_operation *ops,
                           size_t count, struct ledger_verdict *ret)
 {
@@ -325,8 +327,10 @@ static void judge_counter(const struct ledger *l, uint32_t key, const struct che
     char name[LEDGER_KEY_SIZE];
     ledger_key(l, key, name);
     ret->counters_wrong++;
-    fprintf(stderr, "counter %s: it is %" PRId64 "; %" PRId64 " were acknowledged and %" PRId64
-                    " are in doubt\n", name, last, least, doubted);
+    fprintf(stderr,
+            "counter %s: it is %" PRId64 "; %" PRId64 " were acknowledged and %" PRId64
+            " are in doubt\n",
+            name, last, least, doubted);
 }
 
 void ledger_judge(struct ledger *l, struct ledger_verdict *ret)

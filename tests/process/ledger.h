@@ -18,7 +18,7 @@
 #include "client/duet.h"
 #include "tests/sim/checker.h"
 
-#define LEDGER_KEY_SIZE 64
+#define LEDGER_KEY_SIZE   64
 #define LEDGER_STILL_KEYS 512
 
 /* What is done to a key, by its number: see ledger_key_kind(). */
@@ -56,12 +56,12 @@ struct ledger {
     /* Figures. */
     atomic_uint_fast64_t reads_done, reads_not_done, writes_done, writes_not_done, writes_doubted;
     atomic_uint_fast64_t settled_done, settled_aborted;
-    atomic_uint_fast64_t read_ms_max, write_ms_max; /* of those that were done */
+    atomic_uint_fast64_t read_ms_max, write_ms_max;                /* of those that were done */
     atomic_uint_fast64_t still_done, still_not_done, still_ms_max; /* reads of still keys */
     atomic_uint_fast64_t read_gap_ms_max, write_gap_ms_max;
     atomic_uint_fast64_t read_last_ms, write_last_ms; /* moments of the last acknowledgement */
     atomic_uint_fast64_t slow_told;
-    atomic_uint_fast64_t strange; /* answers that may not be: unknown values or codes */
+    atomic_uint_fast64_t strange;    /* answers that may not be: unknown values or codes */
     struct ledger_glimpse *glimpses; /* by key; guarded by glimpse_lock */
     atomic_flag glimpse_lock;
 };

@@ -22,17 +22,17 @@
 #include "proto/base/ensure.h"
 #include "tests/process/ledger.h"
 
-#define CLIENTS_MAX 64
-#define ROUTERS_MAX 16
-#define KEYS_ACTIVE 96     /* keys in use at a time; they move on, so that histories stay short */
-#define KEY_OPERATIONS 50  /* a key's operations, in the mean */
-#define BURST_MAX 64
+#define CLIENTS_MAX     64
+#define ROUTERS_MAX     16
+#define KEYS_ACTIVE     96 /* keys in use at a time; they move on, so that histories stay short */
+#define KEY_OPERATIONS  50 /* a key's operations, in the mean */
+#define BURST_MAX       64
 #define DOUBT_TRIES_MAX 8
-#define DOUBT_ASK_MS 10000
-#define OPEN_MAX 256 /* an id can be asked for while it is in the window of 512 */
-#define SETTLE_MS 120000
-#define READ_BURST 8
-#define READ_PAUSE_MS 8
+#define DOUBT_ASK_MS    10000
+#define OPEN_MAX        256 /* an id can be asked for while it is in the window of 512 */
+#define SETTLE_MS       120000
+#define READ_BURST      8
+#define READ_PAUSE_MS   8
 
 struct settings {
     const char *routers, *prefix, *final;
@@ -258,8 +258,9 @@ static void doubt_heard(const struct duet_result *result, void *user)
     enum duet_code code = duet_result_code(result);
     if (settled || ++f->tries == DOUBT_TRIES_MAX || code == DUET_STALE || code == DUET_TOOOLD) {
         if (!settled)
-            fprintf(stderr, "unsettled: asked %u times what became of write %" PRIu64 ", number "
-                            "%" PRIu64 " of a client that is at %" PRIu64 ": %s\n",
+            fprintf(stderr,
+                    "unsettled: asked %u times what became of write %" PRIu64 ", number "
+                    "%" PRIu64 " of a client that is at %" PRIu64 ": %s\n",
                     f->tries, f->item->id.seq, f->number, f->question, duet_code_name(code));
         doubt_end(f, settled);
         return;
@@ -305,7 +306,8 @@ static void sleep_until(uint64_t when_ms)
     uint64_t now = clock_now_ms();
     if (when_ms <= now)
         return;
-    struct timespec t = {(time_t)((when_ms - now) / 1000), (long)((when_ms - now) % 1000) * 1000000};
+    struct timespec t = {(time_t)((when_ms - now) / 1000),
+                         (long)((when_ms - now) % 1000) * 1000000};
     nanosleep(&t, NULL);
 }
 
@@ -321,8 +323,7 @@ static bool burst(struct loader *c, uint32_t count)
     struct ledger *l = &c->run->ledger;
     for (uint32_t i = 0; i < count; i++) {
         size_t at = atomic_load(&l->items_count);
-        uint32_t key = LEDGER_STILL_KEYS +
-                       (uint32_t)(at / KEY_OPERATIONS + draw(c) % KEYS_ACTIVE);
+        uint32_t key = LEDGER_STILL_KEYS + (uint32_t)(at / KEY_OPERATIONS + draw(c) % KEYS_ACTIVE);
         struct checker_operation op = operation_choose(c, key);
         struct ledger_item *item = ledger_ask(l, key, &op);
         if (item == NULL)
@@ -546,8 +547,9 @@ static void print_figures(struct run *run, size_t asked, const struct ledger_ver
         failovers += info.failovers;
     }
     printf("figures {\"operations\": %zu, \"seconds\": %.1f, \"reads\": %" PRIu64
-           ", \"reads_not_done\": %" PRIu64 ", \"writes\": %" PRIu64 ", \"writes_not_done\": %" PRIu64
-           ", \"in_doubt\": %" PRIu64 ", \"settled_done\": %" PRIu64 ", \"settled_aborted\": %" PRIu64
+           ", \"reads_not_done\": %" PRIu64 ", \"writes\": %" PRIu64
+           ", \"writes_not_done\": %" PRIu64 ", \"in_doubt\": %" PRIu64
+           ", \"settled_done\": %" PRIu64 ", \"settled_aborted\": %" PRIu64
            ", \"unsettled\": %" PRIu64,
            asked, (double)ms / 1000, atomic_load(&l->reads_done), atomic_load(&l->reads_not_done),
            atomic_load(&l->writes_done), atomic_load(&l->writes_not_done),
@@ -557,8 +559,9 @@ static void print_figures(struct run *run, size_t asked, const struct ledger_ver
            ", \"still_ms_max\": %" PRIu64,
            atomic_load(&l->still_done), atomic_load(&l->still_not_done),
            atomic_load(&l->still_ms_max));
-    printf(", \"read_gap_ms\": %" PRIu64 ", \"write_gap_ms\": %" PRIu64 ", \"read_ms_max\": %" PRIu64
-           ", \"write_ms_max\": %" PRIu64 ", \"keys\": %zu, \"checker_steps\": %" PRIu64
+    printf(", \"read_gap_ms\": %" PRIu64 ", \"write_gap_ms\": %" PRIu64
+           ", \"read_ms_max\": %" PRIu64 ", \"write_ms_max\": %" PRIu64
+           ", \"keys\": %zu, \"checker_steps\": %" PRIu64
            ", \"undecided\": %zu, \"retries\": %" PRIu64 ", \"failovers\": %" PRIu64 "}\n",
            atomic_load(&l->read_gap_ms_max), atomic_load(&l->write_gap_ms_max),
            atomic_load(&l->read_ms_max), atomic_load(&l->write_ms_max), v->keys, v->checker_steps,
@@ -589,13 +592,11 @@ static void judge(struct run *run, size_t asked, uint64_t ms)
 
 /* ------------------------------------------------------------------ main */
 
-static const struct option flags[] = {{"routers", 1, NULL, 'r'},    {"clients", 1, NULL, 'c'},
-                                      {"readers", 1, NULL, 'e'},
-                                      {"operations", 1, NULL, 'n'}, {"rate", 1, NULL, 'R'},
-                                      {"window", 1, NULL, 'w'},     {"timeout", 1, NULL, 't'},
-                                      {"seed", 1, NULL, 's'},       {"prefix", 1, NULL, 'p'},
-                                      {"final", 1, NULL, 'f'},      {"until-stop", 0, NULL, 'u'},
-                                      {NULL, 0, NULL, 0}};
+static const struct option flags[] = {
+    {"routers", 1, NULL, 'r'},    {"clients", 1, NULL, 'c'},    {"readers", 1, NULL, 'e'},
+    {"operations", 1, NULL, 'n'}, {"rate", 1, NULL, 'R'},       {"window", 1, NULL, 'w'},
+    {"timeout", 1, NULL, 't'},    {"seed", 1, NULL, 's'},       {"prefix", 1, NULL, 'p'},
+    {"final", 1, NULL, 'f'},      {"until-stop", 0, NULL, 'u'}, {NULL, 0, NULL, 0}};
 
 static bool number(const char *text, uint64_t max, uint64_t *ret)
 {
@@ -627,8 +628,14 @@ static bool setting(struct settings *s, int flag, const char *text)
 
 static bool settings_read(struct settings *s, int argc, char **argv)
 {
-    *s = (struct settings){.routers = "tcp://127.0.0.1:7400", .prefix = "load",   .clients = 8, .readers = 2,
-                           .window = 512, .timeout_ms = 5000, .operations = 40000, .rate = 5000,
+    *s = (struct settings){.routers = "tcp://127.0.0.1:7400",
+                           .prefix = "load",
+                           .clients = 8,
+                           .readers = 2,
+                           .window = 512,
+                           .timeout_ms = 5000,
+                           .operations = 40000,
+                           .rate = 5000,
                            .seed = clock_random64()};
     for (int flag; (flag = getopt_long(argc, argv, "", flags, NULL)) != -1;)
         if (!setting(s, flag, optarg))

@@ -3,9 +3,9 @@
  *
  *   reread ROUTERS LISTING [WINDOW [RATE]]
  *
- * The listing is that of copies.c; versions are not looked at. Prints "at READS" ten times a second;
- * goes on until stdin ends and then to the end of the round. Exit code 0: every read was answered,
- * with the value of the listing.
+ * The listing is that of copies.c; versions are not looked at. Prints "at READS" ten times a
+ * second; goes on until stdin ends and then to the end of the round. Exit code 0: every read was
+ * answered, with the value of the listing.
  */
 #include <inttypes.h>
 #include <poll.h>
@@ -129,8 +129,8 @@ int main(int argc, char **argv)
     duet_close(&duet);
     pthread_join(watcher, NULL);
     bool good = atomic_load(&c.wrong) == 0 && atomic_load(&c.unanswered) == 0;
-    printf("%" PRIu64 " reads of %zu keys, slowest %" PRIu64 " ms, %" PRIu64 " without answer, %" PRIu64
-           " wrong\n",
+    printf("%" PRIu64 " reads of %zu keys, slowest %" PRIu64 " ms, %" PRIu64
+           " without answer, %" PRIu64 " wrong\n",
            atomic_load(&c.reads), l.count, atomic_load(&c.slowest_ms), atomic_load(&c.unanswered),
            atomic_load(&c.wrong));
     listing_fini(&l);

@@ -52,6 +52,48 @@ class Run:
         return os.path.join(os.path.abspath(self.build), "bin", name)
 
 
+class Canary:
+    """How long the machine itself made a program wait while a test ran: a sleep that ends late, a
+    write of a page that is slow to reach the disk. What a test says about time is said on top of
+    that, for machines are shared and disks stall."""
+
+    def __init__(self, dir):
+        self.slept_ms = self.synced_ms = 0.0
+        self.ended = threading.Event()
+        self.file = os.open(os.path.join(dir, "canary"), os.O_CREAT | os.O_WRONLY, 0o600)
+        self.threads = [threading.Thread(target=t) for t in (self._sleep, self._sync)]
+
+    def _sleep(self):
+        while not self.ended.is_set():
+            began = time.monotonic()
+            time.sleep(0.01)
+            self.slept_ms = max(self.slept_ms, 1000 * (time.monotonic() - began) - 10)
+
+    def _sync(self):
+        while not self.ended.wait(0.05):
+            began = time.monotonic()
+            os.pwrite(self.file, b"x" * 4096, 0)
+            os.fdatasync(self.file)
+            self.synced_ms = max(self.synced_ms, 1000 * (time.monotonic() - began))
+
+    def allowed_ms(self, limit_ms):
+        return limit_ms + self.slept_ms + self.synced_ms
+
+    def __enter__(self):
+        for t in self.threads:
+            t.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        for t in self.threads:
+            t.join()
+        os.close(self.file)
+
+    def __str__(self):
+        return f"the machine's own: sleep {self.slept_ms:.0f} ms, sync {self.synced_ms:.0f} ms"
+
+
 class Tool:
     """A program of this directory that prints "at N ..." while it works, until its stdin ends."""
 

@@ -1,5 +1,5 @@
-"""SIGSTOP in the middle of writes: of a node, of a router, of a node for so long that its peers give
-it up. What hangs is not dead: its sockets stay open and its messages arrive late."""
+"""SIGSTOP in the middle of writes: of a router, of nodes for so long that their peers give them up,
+of everything shortly. What hangs is not dead: its sockets stay open and its messages arrive late."""
 import os
 import time
 

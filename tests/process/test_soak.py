@@ -1,6 +1,7 @@
-"""Mixed load for minutes: the anonymous memory and the descriptors of every process at half time and
-at the end. --long: ten minutes, and less than 5 % growth from the fifth to the tenth is demanded;
-the short form shows the figures only. The same keys again and again, so that what grows is a leak."""
+"""Mixed load for minutes: the anonymous memory and the descriptors of every process at half time
+and at the end. --long: ten minutes, and less than 5 % growth from the fifth to the tenth is
+demanded; the short form shows the figures only. The same keys again and again, so that what grows is
+a leak."""
 import time
 
 import scenario
