@@ -408,7 +408,9 @@ enum status replica_replay_entry(struct core *c, struct replica *r, uint64_t lsn
     if (e.seq <= r->commit.seq)
         return STATUS_OK;
     if (replica_hash(r, e.seq, &known) && known == record_entry_hash(body, e.prev_hash)) {
-        replica_pending(r, e.seq)->replay_lsn = lsn; /* logged again */
+        replica_pending(r, e.seq)->again_lsn = lsn;
+        if (e.seq == r->last.seq) /* a series of copies counts when all of it is there */
+            adopt_copies(r);
         return STATUS_OK;
     }
     if (e.seq != r->last.seq + 1 || e.prev_hash != r->last.hash) {
