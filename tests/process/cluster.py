@@ -25,6 +25,10 @@ PORT_MIN, PORT_MAX = 10000, 32000  # below the ephemeral ports, which could conn
 LOG_LINES = 25
 NODE_FLAGS = ("--segment-size", "4")  # a first start writes whole segments of zeros
 
+# Small enough that checkpoints, full and recycled segments and reader threads happen all the time.
+SMALL_NODE_FLAGS = ("--segment-size", "1", "--log-retention", "4", "--replay-max", "8",
+                    "--overlay-size", "1", "--overlay-entries", "1000", "--memory", "1")
+
 
 class Failed(Exception):
     """Something did not happen that must, or the other way round."""

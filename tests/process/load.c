@@ -36,7 +36,7 @@
 
 struct settings {
     const char *routers, *prefix, *final;
-    uint32_t clients, readers, window, timeout_ms;
+    uint32_t clients, readers, window, timeout_ms, key_operations;
     uint64_t operations, rate, seed;
     bool until_stop;
 };
@@ -63,6 +63,11 @@ struct run {
     atomic_bool stopping;
     atomic_uint_fast64_t doubts_unsettled;
     uint32_t passed, failed;
+
+    /* Of the last reads. */
+    FILE *final; /* the listing, or NULL */
+    uint64_t final_until_ms;
+    atomic_uint_fast32_t unread;
 };
 
 /* Context of one operation on its way, and of the question for its outcome. */
@@ -323,7 +328,8 @@ static bool burst(struct loader *c, uint32_t count)
     struct ledger *l = &c->run->ledger;
     for (uint32_t i = 0; i < count; i++) {
         size_t at = atomic_load(&l->items_count);
-        uint32_t key = LEDGER_STILL_KEYS + (uint32_t)(at / KEY_OPERATIONS + draw(c) % KEYS_ACTIVE);
+        uint32_t key = LEDGER_STILL_KEYS +
+                       (uint32_t)(at / c->run->settings.key_operations + draw(c) % KEYS_ACTIVE);
         struct checker_operation op = operation_choose(c, key);
         struct ledger_item *item = ledger_ask(l, key, &op);
         if (item == NULL)
@@ -482,48 +488,63 @@ static void final_note(FILE *to, struct duet_slice key, const struct duet_result
 {
     struct duet_version version = duet_result_version(result);
     bool present = duet_result_code(result) == DUET_OK;
+    flockfile(to);
     hex(to, key);
     fprintf(to, "\t%" PRIu64 "\t%" PRIu64 "\t", present ? version.epoch : 0,
             present ? version.seq : 0);
     if (present)
         hex(to, duet_result_value(result));
     fprintf(to, "%s\n", present ? "" : "-");
+    funlockfile(to);
 }
 
 /* Read one key until it is answered; part of its history, as any other read. */
-static bool final_read(struct run *run, uint32_t key, FILE *to, uint64_t until_ms)
+static bool final_read(struct loader *c, uint32_t key)
 {
+    struct run *run = c->run;
     char name[LEDGER_KEY_SIZE];
     struct checker_operation op = {.read = true};
     struct duet_slice text = duet_bytes(name, ledger_key(&run->ledger, key, name));
     bool done = false;
-    for (uint32_t try = key; !done && clock_now_ms() < until_ms; try++) {
+    while (!done && clock_now_ms() < run->final_until_ms) {
         struct duet_result *result = NULL;
         struct ledger_item *item = ledger_ask(&run->ledger, key, &op);
         ENSURE(item != NULL);
-        duet_get(run->loaders[try % run->settings.clients].duet, text, &result, NULL);
+        duet_get(c->duet, text, &result, NULL);
         if (result == NULL)
             ledger_refuse(&run->ledger, item);
         else
             ledger_hear(&run->ledger, item, result);
         done = item->op.outcome == CHECKER_DONE;
-        if (done && to != NULL)
-            final_note(to, text, result);
+        if (done && run->final != NULL)
+            final_note(run->final, text, result);
         duet_result_free(&result);
     }
     return done;
 }
 
-static uint32_t final_reads(struct run *run)
+/* Every loader reads its share of the keys, one after the other. */
+static void *final_share(void *arg)
 {
-    uint32_t missing = 0, keys = (uint32_t)atomic_load(&run->ledger.keys_count);
-    uint64_t until_ms = clock_now_ms() + SETTLE_MS;
-    FILE *to = run->settings.final == NULL ? NULL : fopen(run->settings.final, "w");
-    for (uint32_t key = 0; key < keys; key++)
-        missing += !final_read(run, key, to, until_ms);
-    if (to != NULL)
-        fclose(to);
-    return missing;
+    struct loader *c = arg;
+    uint32_t keys = (uint32_t)atomic_load(&c->run->ledger.keys_count);
+    for (uint32_t key = c->index; key < keys; key += c->run->settings.clients)
+        if (!final_read(c, key))
+            atomic_fetch_add(&c->run->unread, 1);
+    return NULL;
+}
+
+static void final_reads(struct run *run)
+{
+    if (run->settings.final != NULL)
+        ENSURE((run->final = fopen(run->settings.final, "we")) != NULL);
+    run->final_until_ms = clock_now_ms() + SETTLE_MS;
+    for (uint32_t i = 0; i < run->settings.clients; i++)
+        ENSURE(pthread_create(&run->loaders[i].thread, NULL, final_share, &run->loaders[i]) == 0);
+    for (uint32_t i = 0; i < run->settings.clients; i++)
+        pthread_join(run->loaders[i].thread, NULL);
+    if (run->final != NULL)
+        fclose(run->final);
 }
 
 /* ------------------------------------------------------------------ the report */
@@ -572,7 +593,7 @@ static void judge(struct run *run, size_t asked, uint64_t ms)
 {
     struct ledger *l = &run->ledger;
     struct ledger_verdict v;
-    uint32_t unread = final_reads(run);
+    final_reads(run);
     uint64_t doubted = atomic_load(&l->writes_doubted), unended = 0;
     for (size_t i = 0; i < asked; i++)
         unended += !l->items[i].ended;
@@ -581,7 +602,7 @@ static void judge(struct run *run, size_t asked, uint64_t ms)
     print_figures(run, asked, &v, ms);
     expect(run, asked >= run->settings.operations, "as many operations as asked for");
     expect(run, unended == 0, "every operation ended, once");
-    expect(run, unread == 0, "every key could be read at the end");
+    expect(run, atomic_load(&run->unread) == 0, "every key could be read at the end");
     expect(run, atomic_load(&l->strange) == 0, "no value that nobody wrote, no odd answer");
     expect(run, v.broken == 0, "every key's history is linearizable");
     expect(run, v.undecided * 100 <= v.keys, "the checker came to an end with 99 % of the keys");
@@ -592,11 +613,19 @@ static void judge(struct run *run, size_t asked, uint64_t ms)
 
 /* ------------------------------------------------------------------ main */
 
-static const struct option flags[] = {
-    {"routers", 1, NULL, 'r'},    {"clients", 1, NULL, 'c'},    {"readers", 1, NULL, 'e'},
-    {"operations", 1, NULL, 'n'}, {"rate", 1, NULL, 'R'},       {"window", 1, NULL, 'w'},
-    {"timeout", 1, NULL, 't'},    {"seed", 1, NULL, 's'},       {"prefix", 1, NULL, 'p'},
-    {"final", 1, NULL, 'f'},      {"until-stop", 0, NULL, 'u'}, {NULL, 0, NULL, 0}};
+static const struct option flags[] = {{"routers", 1, NULL, 'r'},
+                                      {"clients", 1, NULL, 'c'},
+                                      {"readers", 1, NULL, 'e'},
+                                      {"operations", 1, NULL, 'n'},
+                                      {"rate", 1, NULL, 'R'},
+                                      {"window", 1, NULL, 'w'},
+                                      {"key-operations", 1, NULL, 'k'},
+                                      {"timeout", 1, NULL, 't'},
+                                      {"seed", 1, NULL, 's'},
+                                      {"prefix", 1, NULL, 'p'},
+                                      {"final", 1, NULL, 'f'},
+                                      {"until-stop", 0, NULL, 'u'},
+                                      {NULL, 0, NULL, 0}};
 
 static bool number(const char *text, uint64_t max, uint64_t *ret)
 {
@@ -622,6 +651,7 @@ static bool setting(struct settings *s, int flag, const char *text)
         *(flag == 'c'   ? &s->clients
           : flag == 'e' ? &s->readers
           : flag == 'w' ? &s->window
+          : flag == 'k' ? &s->key_operations
                         : &s->timeout_ms) = (uint32_t)n;
     return true;
 }
@@ -636,7 +666,8 @@ static bool settings_read(struct settings *s, int argc, char **argv)
                            .timeout_ms = 5000,
                            .operations = 40000,
                            .rate = 5000,
-                           .seed = clock_random64()};
+                           .seed = clock_random64(),
+                           .key_operations = KEY_OPERATIONS};
     for (int flag; (flag = getopt_long(argc, argv, "", flags, NULL)) != -1;)
         if (!setting(s, flag, optarg))
             return false;
@@ -652,7 +683,7 @@ int main(int argc, char **argv)
     }
     size_t items_max = run.settings.operations * 2 + 6000000;
     ledger_init(&run.ledger, run.settings.prefix, items_max,
-                items_max / KEY_OPERATIONS + KEYS_ACTIVE + 1);
+                LEDGER_STILL_KEYS + items_max / run.settings.key_operations + KEYS_ACTIVE + 1);
     for (uint32_t i = 0; i < loaders_count(&run); i++)
         if (!loader_open(&run.loaders[i], &run, i))
             return 3;

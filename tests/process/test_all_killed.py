@@ -3,13 +3,14 @@ acknowledged write is there, on both copies."""
 import os
 
 import scenario
+from cluster import SMALL_NODE_FLAGS
 from scenario import Load, compare_copies
 
 ROUNDS, ROUNDS_LONG = 3, 20
 
 
 def main(run):
-    with run.cluster() as c:
+    with run.cluster(node_flags=SMALL_NODE_FLAGS) as c:
         c.start()
         final = os.path.join(c.dir, "final")
         with Load(run, c, "--operations", "10000", "--rate", "3000", "--until-stop",

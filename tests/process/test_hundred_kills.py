@@ -6,6 +6,7 @@ import os
 import random
 
 import scenario
+from cluster import SMALL_NODE_FLAGS
 from scenario import Load, compare_copies
 
 
@@ -15,11 +16,11 @@ def main(run):
     seed = int(os.environ.get("SEED", random.randrange(1 << 32)))
     chosen = random.Random(seed)
     run.say(f"{kills} kills, SEED={seed}")
-    with run.cluster() as c:
+    with run.cluster(node_flags=SMALL_NODE_FLAGS) as c:
         c.start()
         final = os.path.join(c.dir, "final")
         with Load(run, c, "--operations", str(operations), "--rate", str(rate), "--until-stop",
-                  "--final", final) as load:
+                  "--key-operations", "15", "--final", final) as load:
             killed = {}
             for number in range(kills):
                 # Kills are spread over the operations, and hit at any moment of a burst.
