@@ -1,6 +1,7 @@
 /* Core: what the parts of a node's brain share: options, map, store, indexes, this turn.
  *
- *   node.c     events to the parts, peers, recovery, checkpoints
+ *   node.c     events to the parts, requests, recovery, checkpoints
+ *   peers.c    the other nodes: heartbeats, incarnations, their messages
  *   serve.c    client operations at one replica: read, write, outcome, scan
  *   lead.c     the primary's side of replication: epochs, APPEND, commit
  *   follow.c   the replica's side: promise, accept, truncate, acknowledge
@@ -77,6 +78,7 @@ struct core {
     uint32_t touched_count;
     struct buffer scratch;  /* an entry's body while it is built */
     struct arena arena;     /* an operation while it is evaluated */
+    struct arena frame;     /* the message that is being handled */
 };
 
 /* Remember the first error; returns it. */
@@ -95,6 +97,15 @@ void core_touch(struct core *c, struct replica *r);
 /* Answer an operation. */
 void core_reply(struct core *c, struct asker to, const struct reply *reply);
 void core_refuse(struct core *c, struct asker to, enum status status);
+
+/* Nonsense came: count it. */
+void core_malformed(struct core *c);
+/* What a codec_pack_ call said; packing fails only for want of memory. */
+void core_packed(struct core *c, enum status status);
+
+bool core_in_isr(const struct clustermap_partition *p, uint32_t node);
+/* Our replica of partition; NULL: none, or no such partition. */
+struct replica *core_replica(const struct core *c, uint32_t partition);
 
 /* Have the table read for k; generation is the store's. */
 void core_fetch(struct core *c, const struct cold_key *k, uint64_t generation);

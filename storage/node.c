@@ -8,6 +8,7 @@
 #include "storage/core.h"
 #include "storage/follow.h"
 #include "storage/lead.h"
+#include "storage/peers.h"
 #include "storage/serve.h"
 
 #define BODY_SIZE_MAX (RECORD_SIZE_MAX)
@@ -20,8 +21,6 @@ struct node {
     uint64_t note_due_ms;
     uint64_t freeze_lsn; /* durable at the last freeze: what was pending then is logged again */
     bool started;
-    struct arena arena; /* the message that is being handled */
-    uint64_t boot_id;
 };
 
 void node_options_init(struct node_options *o)
@@ -78,113 +77,7 @@ void node_effects_fini(struct node_effects *out)
     *out = (struct node_effects){0};
 }
 
-/* ------------------------------------------------------------------ core's verbs */
-
-enum status core_fail(struct core *c, enum status status)
-{
-    ENSURE(status != STATUS_OK);
-    if (c->failed == STATUS_OK)
-        c->failed = status;
-    return c->failed;
-}
-
-uint64_t core_record(struct core *c, enum record_kind kind, uint32_t slot, struct bytes body)
-{
-    struct node_effects *out = c->out;
-    if (out->records_count == 0)
-        out->records_first = c->next_lsn;
-    enum status status = record_append(&out->records, kind, slot, body);
-    if (status != STATUS_OK) {
-        core_fail(c, STATUS_NOMEMORY);
-        return 0;
-    }
-    out->records_count++;
-    return c->next_lsn++;
-}
-
-static bool queue_grow(struct durable_queue *q)
-{
-    size_t capacity = q->capacity == 0 ? 1024 : q->capacity * 2;
-    struct durable_item *items = malloc(capacity * sizeof *items);
-    if (items == NULL)
-        return false;
-    for (size_t i = 0; i < q->count; i++)
-        items[i] = q->items[(q->head + i) & (q->capacity - 1)];
-    free(q->items);
-    *q = (struct durable_queue){.items = items, .count = q->count, .capacity = capacity};
-    return true;
-}
-
-void core_when_durable(struct core *c, uint64_t lsn, struct replica *r, enum durable_kind kind,
-                       uint64_t number)
-{
-    struct durable_queue *q = &c->queue;
-    if (c->failed != STATUS_OK)
-        return;
-    if (q->count == q->capacity && !queue_grow(q)) {
-        core_fail(c, STATUS_NOMEMORY);
-        return;
-    }
-    q->items[(q->head + q->count++) & (q->capacity - 1)] =
-        (struct durable_item){.lsn = lsn, .replica = r, .kind = kind, .number = number};
-}
-
-void core_touch(struct core *c, struct replica *r)
-{
-    if (r->touched)
-        return;
-    r->touched = true;
-    c->touched[c->touched_count++] = r;
-}
-
-void core_reply(struct core *c, struct asker to, const struct reply *reply)
-{
-    enum status status = replies_add(&c->replies, to, reply, c->ptime_max, c->out);
-    if (status != STATUS_OK)
-        core_fail(c, STATUS_NOMEMORY);
-}
-
-void core_refuse(struct core *c, struct asker to, enum status status)
-{
-    struct reply reply = {.status = status};
-    core_reply(c, to, &reply);
-}
-
-void core_fetch(struct core *c, const struct cold_key *k, uint64_t generation)
-{
-    struct node_effect *e = node_effects_add(c->out, NODE_FETCH);
-    if (e == NULL || buffer_append(&e->frame, bytes_of(k->key, k->key_size)) != STATUS_OK) {
-        core_fail(c, STATUS_NOMEMORY);
-        return;
-    }
-    e->ticket = k->ticket;
-    e->generation = generation;
-    e->slot = k->slot;
-    e->digest = k->digest;
-    c->counters.fetches++;
-}
-
 /* ------------------------------------------------------------------ life */
-
-static bool in_isr(const struct clustermap_partition *p, uint32_t node)
-{
-    for (uint32_t i = 0; i < p->isr_count; i++)
-        if (p->isr[i] == node)
-            return true;
-    return false;
-}
-
-/* Heartbeats go to the nodes that share a partition with this one. */
-static void find_sharers(struct core *c)
-{
-    for (uint32_t p = 0; p < c->map->partition_count; p++) {
-        const struct clustermap_partition *part = &c->map->partitions[p];
-        if (!in_isr(part, c->options.index))
-            continue;
-        for (uint32_t i = 0; i < part->isr_count; i++)
-            c->peers[part->isr[i]].shares = part->isr[i] != c->options.index;
-    }
-}
 
 struct node *node_new(const struct node_options *options, struct clustermap *map,
                       struct store *store)
@@ -205,7 +98,7 @@ struct node *node_new(const struct node_options *options, struct clustermap *map
     c->touched = calloc(partitions, sizeof(void *));
     c->peers_count = map->nodes_count;
     c->peers = calloc(c->peers_count, sizeof *c->peers);
-    arena_init(&n->arena);
+    arena_init(&c->frame);
     arena_init(&c->arena);
     buffer_init(&c->scratch, BODY_SIZE_MAX);
     replies_init(&c->replies);
@@ -217,7 +110,7 @@ struct node *node_new(const struct node_options *options, struct clustermap *map
     if (!ok)
         node_destroy(&n);
     else
-        find_sharers(c);
+        peers_find(c);
     return n;
 }
 
@@ -233,7 +126,7 @@ void node_destroy(struct node **n_p)
     pending_index_fini(&c->pending);
     replies_fini(&c->replies);
     outbox_fini(&c->outbox);
-    arena_fini(&n->arena);
+    arena_fini(&c->frame);
     arena_fini(&c->arena);
     buffer_fini(&c->scratch);
     free(c->queue.items);
@@ -266,7 +159,7 @@ static struct replica *replica_in(struct core *c, uint32_t slot, const struct in
     if (r != NULL && r->partition == in->partition)
         return r;
     if (r != NULL || c->by_partition[in->partition] != NULL ||
-        !in_isr(&c->map->partitions[in->partition], c->options.index)) {
+        !core_in_isr(&c->map->partitions[in->partition], c->options.index)) {
         error_set(reterr, STATUS_CORRUPT, "slot %u for partition %u contradicts the cluster file",
                   slot, in->partition);
         return NULL;
@@ -364,7 +257,7 @@ static enum status install_missing(struct core *c)
 {
     for (uint32_t p = 0; p < c->map->partition_count; p++) {
         const struct clustermap_partition *part = &c->map->partitions[p];
-        if (c->by_partition[p] != NULL || !in_isr(part, c->options.index))
+        if (c->by_partition[p] != NULL || !core_in_isr(part, c->options.index))
             continue;
         struct install in = {.partition = p};
         for (uint32_t i = 0; i < part->isr_count; i++)
@@ -422,11 +315,6 @@ enum status node_start(struct node *n, const struct node_time *time, uint64_t ne
 
 /* ------------------------------------------------------------------ requests */
 
-static void malformed(struct core *c)
-{
-    c->counters.malformed++;
-}
-
 /* A frame to source: ready to be packed into. NULL after a failure. */
 static struct buffer *frame_to(struct core *c, uint64_t source)
 {
@@ -439,12 +327,6 @@ static struct buffer *frame_to(struct core *c, uint64_t source)
     return &e->frame;
 }
 
-static void packed(struct core *c, enum status status)
-{
-    if (status != STATUS_OK)
-        core_fail(c, STATUS_NOMEMORY);
-}
-
 static void refuse_frame(struct core *c, uint64_t source, enum status status, const char *words)
 {
     struct refused refused = {.status = status,
@@ -452,9 +334,9 @@ static void refuse_frame(struct core *c, uint64_t source, enum status status, co
                               .protocol_min = PROTOCOL_VERSION,
                               .protocol_max = PROTOCOL_VERSION};
     struct buffer *frame = frame_to(c, source);
-    malformed(c);
+    core_malformed(c);
     if (frame != NULL)
-        packed(c, codec_pack_refused(&refused, frame));
+        core_packed(c, codec_pack_refused(&refused, frame));
 }
 
 static void serve_one(struct core *c, const struct batch *b, size_t i, uint64_t source)
@@ -481,7 +363,7 @@ static void on_batch(struct node *n, uint64_t source, struct bytes frame)
 {
     struct core *c = &n->core;
     struct batch b;
-    if (codec_unpack_batch(frame, &n->arena, &b) != STATUS_OK) {
+    if (codec_unpack_batch(frame, &c->frame, &b) != STATUS_OK) {
         refuse_frame(c, source, STATUS_MALFORMED, "the BATCH does not decode");
         return;
     }
@@ -497,7 +379,7 @@ static void on_hello(struct node *n, uint64_t source, struct bytes frame)
 {
     struct core *c = &n->core;
     struct hello in;
-    if (codec_unpack_hello(frame, &n->arena, &in) != STATUS_OK) {
+    if (codec_unpack_hello(frame, &c->frame, &in) != STATUS_OK) {
         refuse_frame(c, source, STATUS_MALFORMED, "the HELLO does not decode");
         return;
     }
@@ -518,14 +400,14 @@ static void on_hello(struct node *n, uint64_t source, struct bytes frame)
                           .value_size_max = c->options.value_size_max};
     struct buffer *reply = frame_to(c, source);
     if (reply != NULL)
-        packed(c, codec_pack_hello(MESSAGE_HELLO_REPLY, &hello, reply));
+        core_packed(c, codec_pack_hello(MESSAGE_HELLO_REPLY, &hello, reply));
 }
 
 static void on_ping(struct node *n, uint64_t source, struct bytes frame)
 {
     struct core *c = &n->core;
     struct ping ping;
-    if (codec_unpack_ping(frame, &n->arena, &ping) != STATUS_OK) {
+    if (codec_unpack_ping(frame, &c->frame, &ping) != STATUS_OK) {
         refuse_frame(c, source, STATUS_MALFORMED, "the PING does not decode");
         return;
     }
@@ -534,14 +416,14 @@ static void on_ping(struct node *n, uint64_t source, struct bytes frame)
     ping.map_version = c->map->version;
     struct buffer *reply = frame_to(c, source);
     if (reply != NULL)
-        packed(c, codec_pack_ping(MESSAGE_PONG, &ping, reply));
+        core_packed(c, codec_pack_ping(MESSAGE_PONG, &ping, reply));
 }
 
 static void on_map_request(struct core *c, uint64_t source)
 {
     struct buffer *reply = frame_to(c, source);
     if (reply != NULL)
-        packed(c, clustermap_pack(c->map, reply));
+        core_packed(c, clustermap_pack(c->map, reply));
 }
 
 #define COUNTERS(X)                                                                                \
@@ -572,7 +454,7 @@ static void on_status_request(struct node *n, uint64_t source)
                                .values = values};
     struct buffer *reply = frame_to(c, source);
     if (reply != NULL)
-        packed(c, codec_pack_status(&m, reply));
+        core_packed(c, codec_pack_status(&m, reply));
 }
 
 static void on_request(struct node *n, uint64_t source, struct bytes frame)
@@ -600,214 +482,6 @@ static void on_request(struct node *n, uint64_t source, struct bytes frame)
         on_status_request(n, source);
     else
         refuse_frame(c, source, STATUS_UNSUPPORTED, "a node does not take this kind of message");
-}
-
-/* ------------------------------------------------------------------ peers */
-
-/* node has restarted: what it was sent or had promised in memory is gone. */
-static void peer_restarted(struct core *c, uint32_t node, uint64_t incarnation)
-{
-    c->peers[node].incarnation = incarnation;
-    outbox_set_target(&c->outbox, node, incarnation);
-    for (uint32_t slot = 1; slot <= c->slots_count; slot++) {
-        struct replica *r = c->by_slot[slot];
-        if (r != NULL && r->leads)
-            lead_member_lost(c, r, node);
-        else if (r != NULL && r->lead_node == node)
-            core_touch(c, r);
-    }
-}
-
-/* Is a message from (sender, incarnation) to `target` for us, and not from an earlier life? */
-static bool peer_current(struct core *c, uint32_t sender, uint64_t incarnation, uint64_t target)
-{
-    bool ours = sender < c->peers_count && sender != c->options.index &&
-                target == c->options.incarnation && incarnation != 0 &&
-                incarnation == c->peers[sender].incarnation;
-    if (!ours)
-        c->counters.stale_messages++;
-    return ours;
-}
-
-/* Touch all partitions shared with a node that came back: there may be much to say. */
-static void peer_up(struct core *c, uint32_t node)
-{
-    c->peers[node].up = true;
-    for (uint32_t slot = 1; slot <= c->slots_count; slot++)
-        if (c->by_slot[slot] != NULL)
-            core_touch(c, c->by_slot[slot]);
-}
-
-static void peer_down(struct core *c, uint32_t node)
-{
-    c->peers[node].up = false;
-    for (uint32_t slot = 1; slot <= c->slots_count; slot++) {
-        struct replica *r = c->by_slot[slot];
-        if (r != NULL && r->leads && !lead_writable(c, r))
-            serve_refuse_readers(c, r, STATUS_UNAVAILABLE);
-    }
-}
-
-/* Maps that differ are joined: each side pushes its own, now and then, until they agree. */
-static void push_map(struct core *c, uint32_t node)
-{
-    struct peer *peer = &c->peers[node];
-    if (peer->map_asked_ms != 0 && c->now_ms < peer->map_asked_ms + c->options.suspect_ms)
-        return;
-    peer->map_asked_ms = c->now_ms;
-    struct buffer *frame = outbox_frame(&c->outbox, node, LANE_CONTROL);
-    if (frame != NULL)
-        packed(c, clustermap_pack(c->map, frame));
-}
-
-static void on_heartbeat(struct node *n, struct bytes frame)
-{
-    struct core *c = &n->core;
-    struct heartbeat h;
-    if (codec_unpack_heartbeat(frame, &n->arena, &h) != STATUS_OK ||
-        h.sender >= c->peers_count || h.sender == c->options.index) {
-        malformed(c);
-        return;
-    }
-    struct peer *peer = &c->peers[h.sender];
-    bool same_cluster = bytes_equal(h.cluster_id, bytes_of(c->map->cluster_id.octets, 16)) &&
-                        bytes_equal(h.node_id, bytes_of(c->map->nodes[h.sender].id.octets, 16));
-    if (!same_cluster || h.incarnation < peer->incarnation || h.incarnation == 0) {
-        c->counters.stale_messages++;
-        return;
-    }
-    if (h.incarnation > peer->incarnation)
-        peer_restarted(c, h.sender, h.incarnation);
-    peer->heard_ms = c->now_ms;
-    if (!peer->up)
-        peer_up(c, h.sender);
-    if (h.map_version != c->map->version)
-        push_map(c, h.sender);
-}
-
-static struct replica *replica_of(const struct core *c, uint32_t partition)
-{
-    return partition < c->map->partition_count ? c->by_partition[partition] : NULL;
-}
-
-static void on_promise(struct node *n, struct bytes frame)
-{
-    struct core *c = &n->core;
-    struct promise m;
-    if (codec_unpack_promise(frame, &n->arena, &m) != STATUS_OK) {
-        malformed(c);
-        return;
-    }
-    if (!peer_current(c, m.sender, m.incarnation, m.target_incarnation))
-        return;
-    for (size_t i = 0; i < m.count; i++) {
-        struct replica *r = replica_of(c, m.partitions[i]);
-        if (r != NULL && !r->leads && r->lead_node == m.sender)
-            follow_promise(c, r, m.incarnation, m.epochs[i]);
-        else
-            malformed(c);
-    }
-}
-
-static void on_promised(struct node *n, struct bytes frame)
-{
-    struct core *c = &n->core;
-    struct promised m;
-    if (codec_unpack_promised(frame, &n->arena, &m) != STATUS_OK) {
-        malformed(c);
-        return;
-    }
-    if (!peer_current(c, m.sender, m.incarnation, m.target_incarnation))
-        return;
-    for (size_t i = 0; i < m.count; i++) {
-        struct replica *r = replica_of(c, m.partitions[i]);
-        struct position commit = {m.commit_epochs[i], m.commit_seqs[i], m.commit_hashes[i]};
-        if (r != NULL && r->leads)
-            lead_promised(c, r, m.sender, m.epochs[i], &commit);
-        else
-            malformed(c);
-    }
-}
-
-static void on_append(struct node *n, struct bytes frame)
-{
-    struct core *c = &n->core;
-    struct append m;
-    if (codec_unpack_append(frame, &n->arena, &m) != STATUS_OK) {
-        malformed(c);
-        return;
-    }
-    if (!peer_current(c, m.sender, m.incarnation, m.target_incarnation))
-        return;
-    const struct bytes *entries = m.entries;
-    for (size_t i = 0; i < m.count && c->failed == STATUS_OK; i++) {
-        struct replica *r = replica_of(c, m.partitions[i]);
-        struct follow_section s = {.epoch = m.epochs[i],
-                                   .prev_epoch = m.prev_epochs[i],
-                                   .prev_seq = m.prev_seqs[i],
-                                   .prev_hash = m.prev_hashes[i],
-                                   .commit_seq = m.commit_seqs[i],
-                                   .durable_seq = m.durable_seqs[i],
-                                   .flags = m.flags[i],
-                                   .entries_count = m.entry_counts[i],
-                                   .entries = entries};
-        entries += m.entry_counts[i];
-        if (r != NULL && r->lead_node == m.sender)
-            follow_append(c, r, m.incarnation, &s);
-        else
-            malformed(c);
-    }
-}
-
-static void on_ack(struct node *n, struct bytes frame)
-{
-    struct core *c = &n->core;
-    struct ack m;
-    if (codec_unpack_ack(frame, &n->arena, &m) != STATUS_OK) {
-        malformed(c);
-        return;
-    }
-    if (!peer_current(c, m.sender, m.incarnation, m.target_incarnation))
-        return;
-    for (size_t i = 0; i < m.count && c->failed == STATUS_OK; i++) {
-        struct replica *r = replica_of(c, m.partitions[i]);
-        if (r != NULL && r->leads)
-            lead_ack(c, r, m.sender, m.epochs[i], m.verified_seqs[i], m.hashes[i],
-                     (m.flags[i] & ACK_GAP) != 0);
-        else
-            malformed(c);
-    }
-}
-
-static void on_map(struct node *n, struct bytes frame)
-{
-    struct core *c = &n->core;
-    struct map_message m;
-    bool changed;
-    if (codec_unpack_map(frame, &n->arena, &m) != STATUS_OK ||
-        clustermap_join(c->map, &m, &changed) != STATUS_OK)
-        malformed(c);
-}
-
-static void on_peer(struct node *n, struct bytes frame)
-{
-    enum message_kind kind;
-    if (codec_peek(frame, &kind) != STATUS_OK)
-        malformed(&n->core);
-    else if (kind == MESSAGE_APPEND)
-        on_append(n, frame);
-    else if (kind == MESSAGE_ACK)
-        on_ack(n, frame);
-    else if (kind == MESSAGE_HEARTBEAT)
-        on_heartbeat(n, frame);
-    else if (kind == MESSAGE_PROMISE)
-        on_promise(n, frame);
-    else if (kind == MESSAGE_PROMISED)
-        on_promised(n, frame);
-    else if (kind == MESSAGE_MAP)
-        on_map(n, frame);
-    else
-        malformed(&n->core);
 }
 
 /* ------------------------------------------------------------------ turns */
@@ -847,7 +521,7 @@ enum status node_step(struct node *n, const struct node_time *time, const struct
         replies_forget(&c->replies, event->source);
         break;
     case NODE_PEER:
-        on_peer(n, event->frame);
+        peers_message(c, event->frame);
         break;
     case NODE_DURABLE:
         on_durable(c, event->lsn);
@@ -860,34 +534,6 @@ enum status node_step(struct node *n, const struct node_time *time, const struct
         break;
     }
     return c->failed;
-}
-
-static void send_heartbeat(struct core *c, uint32_t node)
-{
-    struct heartbeat h = {.sender = c->options.index,
-                          .incarnation = c->options.incarnation,
-                          .target_incarnation = c->peers[node].incarnation,
-                          .cluster_id = bytes_of(c->map->cluster_id.octets, 16),
-                          .node_id = bytes_of(c->map->nodes[c->options.index].id.octets, 16),
-                          .map_version = c->map->version,
-                          .ptime = c->ptime_max};
-    struct buffer *frame = outbox_frame(&c->outbox, node, LANE_CONTROL);
-    if (frame != NULL)
-        packed(c, codec_pack_heartbeat(&h, frame));
-}
-
-static void heartbeats(struct node *n)
-{
-    struct core *c = &n->core;
-    for (uint32_t i = 0; i < c->peers_count; i++) {
-        struct peer *peer = &c->peers[i];
-        if (!peer->shares)
-            continue;
-        send_heartbeat(c, i);
-        if (peer->up && c->now_ms >= peer->heard_ms + c->options.suspect_ms)
-            peer_down(c, i);
-    }
-    n->heartbeat_due_ms = c->now_ms + c->options.heartbeat_ms;
 }
 
 static void tick_replica(struct node *n, struct replica *r)
@@ -937,8 +583,10 @@ enum status node_flush(struct node *n, const struct node_time *time, struct node
 {
     struct core *c = &n->core;
     begin_turn(n, time, out);
-    if (c->now_ms >= n->heartbeat_due_ms)
-        heartbeats(n);
+    if (c->now_ms >= n->heartbeat_due_ms) {
+        peers_heartbeats(c);
+        n->heartbeat_due_ms = c->now_ms + c->options.heartbeat_ms;
+    }
     if (c->now_ms >= n->tick_due_ms)
         tick(n);
     flush_touched(c);
@@ -1047,7 +695,7 @@ void node_count(const struct node *n, struct node_counters *ret)
 
 bool node_replica(const struct node *n, uint32_t partition, struct node_replica_view *ret)
 {
-    const struct replica *r = replica_of(&n->core, partition);
+    const struct replica *r = core_replica(&n->core, partition);
     if (r == NULL)
         return false;
     *ret = (struct node_replica_view){.slot = r->slot,
@@ -1065,12 +713,12 @@ bool node_replica(const struct node *n, uint32_t partition, struct node_replica_
 
 bool node_entry_hash(const struct node *n, uint32_t partition, uint64_t seq, uint64_t *ret_hash)
 {
-    const struct replica *r = replica_of(&n->core, partition);
+    const struct replica *r = core_replica(&n->core, partition);
     return r != NULL && replica_hash(r, seq, ret_hash);
 }
 
 enum status node_completion_save(const struct node *n, uint32_t partition, struct buffer *out)
 {
-    const struct replica *r = replica_of(&n->core, partition);
+    const struct replica *r = core_replica(&n->core, partition);
     return r == NULL ? STATUS_NOTFOUND : completion_save(r->completion, out);
 }

@@ -1,0 +1,114 @@
+#include "storage/core.h"
+
+#include <stdlib.h>
+
+#include "proto/base/ensure.h"
+#include "storage/replica.h"
+
+enum status core_fail(struct core *c, enum status status)
+{
+    ENSURE(status != STATUS_OK);
+    if (c->failed == STATUS_OK)
+        c->failed = status;
+    return c->failed;
+}
+
+uint64_t core_record(struct core *c, enum record_kind kind, uint32_t slot, struct bytes body)
+{
+    struct node_effects *out = c->out;
+    if (out->records_count == 0)
+        out->records_first = c->next_lsn;
+    enum status status = record_append(&out->records, kind, slot, body);
+    if (status != STATUS_OK) {
+        core_fail(c, STATUS_NOMEMORY);
+        return 0;
+    }
+    out->records_count++;
+    return c->next_lsn++;
+}
+
+static bool queue_grow(struct durable_queue *q)
+{
+    size_t capacity = q->capacity == 0 ? 1024 : q->capacity * 2;
+    struct durable_item *items = malloc(capacity * sizeof *items);
+    if (items == NULL)
+        return false;
+    for (size_t i = 0; i < q->count; i++)
+        items[i] = q->items[(q->head + i) & (q->capacity - 1)];
+    free(q->items);
+    *q = (struct durable_queue){.items = items, .count = q->count, .capacity = capacity};
+    return true;
+}
+
+void core_when_durable(struct core *c, uint64_t lsn, struct replica *r, enum durable_kind kind,
+                       uint64_t number)
+{
+    struct durable_queue *q = &c->queue;
+    if (c->failed != STATUS_OK)
+        return;
+    if (q->count == q->capacity && !queue_grow(q)) {
+        core_fail(c, STATUS_NOMEMORY);
+        return;
+    }
+    q->items[(q->head + q->count++) & (q->capacity - 1)] =
+        (struct durable_item){.lsn = lsn, .replica = r, .kind = kind, .number = number};
+}
+
+void core_touch(struct core *c, struct replica *r)
+{
+    if (r->touched)
+        return;
+    r->touched = true;
+    c->touched[c->touched_count++] = r;
+}
+
+void core_reply(struct core *c, struct asker to, const struct reply *reply)
+{
+    enum status status = replies_add(&c->replies, to, reply, c->ptime_max, c->out);
+    if (status != STATUS_OK)
+        core_fail(c, STATUS_NOMEMORY);
+}
+
+void core_refuse(struct core *c, struct asker to, enum status status)
+{
+    struct reply reply = {.status = status};
+    core_reply(c, to, &reply);
+}
+
+void core_fetch(struct core *c, const struct cold_key *k, uint64_t generation)
+{
+    struct node_effect *e = node_effects_add(c->out, NODE_FETCH);
+    if (e == NULL || buffer_append(&e->frame, bytes_of(k->key, k->key_size)) != STATUS_OK) {
+        core_fail(c, STATUS_NOMEMORY);
+        return;
+    }
+    e->ticket = k->ticket;
+    e->generation = generation;
+    e->slot = k->slot;
+    e->digest = k->digest;
+    c->counters.fetches++;
+}
+
+void core_malformed(struct core *c)
+{
+    c->counters.malformed++;
+}
+
+void core_packed(struct core *c, enum status status)
+{
+    if (status != STATUS_OK)
+        core_fail(c, STATUS_NOMEMORY);
+}
+
+bool core_in_isr(const struct clustermap_partition *p, uint32_t node)
+{
+    for (uint32_t i = 0; i < p->isr_count; i++)
+        if (p->isr[i] == node)
+            return true;
+    return false;
+}
+
+struct replica *core_replica(const struct core *c, uint32_t partition)
+{
+    return partition < c->map->partition_count ? c->by_partition[partition] : NULL;
+}

@@ -1,0 +1,238 @@
+#include "storage/peers.h"
+
+#include "proto/codec.h"
+#include "storage/follow.h"
+#include "storage/lead.h"
+#include "storage/serve.h"
+
+void peers_find(struct core *c)
+{
+    for (uint32_t p = 0; p < c->map->partition_count; p++) {
+        const struct clustermap_partition *part = &c->map->partitions[p];
+        if (!core_in_isr(part, c->options.index))
+            continue;
+        for (uint32_t i = 0; i < part->isr_count; i++)
+            c->peers[part->isr[i]].shares = part->isr[i] != c->options.index;
+    }
+}
+
+/* node has restarted: what it was sent or had promised in memory is gone. */
+static void peer_restarted(struct core *c, uint32_t node, uint64_t incarnation)
+{
+    c->peers[node].incarnation = incarnation;
+    outbox_set_target(&c->outbox, node, incarnation);
+    for (uint32_t slot = 1; slot <= c->slots_count; slot++) {
+        struct replica *r = c->by_slot[slot];
+        if (r != NULL && r->leads)
+            lead_member_lost(c, r, node);
+        else if (r != NULL && r->lead_node == node)
+            core_touch(c, r);
+    }
+}
+
+/* Is a message from (sender, incarnation) to `target` for us, and not from an earlier life? */
+static bool peer_current(struct core *c, uint32_t sender, uint64_t incarnation, uint64_t target)
+{
+    bool ours = sender < c->peers_count && sender != c->options.index &&
+                target == c->options.incarnation && incarnation != 0 &&
+                incarnation == c->peers[sender].incarnation;
+    if (!ours)
+        c->counters.stale_messages++;
+    return ours;
+}
+
+/* Touch all partitions shared with a node that came back: there may be much to say. */
+static void peer_up(struct core *c, uint32_t node)
+{
+    c->peers[node].up = true;
+    for (uint32_t slot = 1; slot <= c->slots_count; slot++)
+        if (c->by_slot[slot] != NULL)
+            core_touch(c, c->by_slot[slot]);
+}
+
+static void peer_down(struct core *c, uint32_t node)
+{
+    c->peers[node].up = false;
+    for (uint32_t slot = 1; slot <= c->slots_count; slot++) {
+        struct replica *r = c->by_slot[slot];
+        if (r != NULL && r->leads && !lead_writable(c, r))
+            serve_refuse_readers(c, r, STATUS_UNAVAILABLE);
+    }
+}
+
+/* Maps that differ are joined: each side pushes its own, now and then, until they agree. */
+static void push_map(struct core *c, uint32_t node)
+{
+    struct peer *peer = &c->peers[node];
+    if (peer->map_asked_ms != 0 && c->now_ms < peer->map_asked_ms + c->options.suspect_ms)
+        return;
+    peer->map_asked_ms = c->now_ms;
+    struct buffer *frame = outbox_frame(&c->outbox, node, LANE_CONTROL);
+    if (frame != NULL)
+        core_packed(c, clustermap_pack(c->map, frame));
+}
+
+static void on_heartbeat(struct core *c, struct bytes frame)
+{
+    struct heartbeat h;
+    if (codec_unpack_heartbeat(frame, &c->frame, &h) != STATUS_OK ||
+        h.sender >= c->peers_count || h.sender == c->options.index) {
+        core_malformed(c);
+        return;
+    }
+    struct peer *peer = &c->peers[h.sender];
+    bool same_cluster = bytes_equal(h.cluster_id, bytes_of(c->map->cluster_id.octets, 16)) &&
+                        bytes_equal(h.node_id, bytes_of(c->map->nodes[h.sender].id.octets, 16));
+    if (!same_cluster || h.incarnation < peer->incarnation || h.incarnation == 0) {
+        c->counters.stale_messages++;
+        return;
+    }
+    if (h.incarnation > peer->incarnation)
+        peer_restarted(c, h.sender, h.incarnation);
+    peer->heard_ms = c->now_ms;
+    if (!peer->up)
+        peer_up(c, h.sender);
+    if (h.map_version != c->map->version)
+        push_map(c, h.sender);
+}
+
+static void on_promise(struct core *c, struct bytes frame)
+{
+    struct promise m;
+    if (codec_unpack_promise(frame, &c->frame, &m) != STATUS_OK) {
+        core_malformed(c);
+        return;
+    }
+    if (!peer_current(c, m.sender, m.incarnation, m.target_incarnation))
+        return;
+    for (size_t i = 0; i < m.count; i++) {
+        struct replica *r = core_replica(c, m.partitions[i]);
+        if (r != NULL && !r->leads && r->lead_node == m.sender)
+            follow_promise(c, r, m.incarnation, m.epochs[i]);
+        else
+            core_malformed(c);
+    }
+}
+
+static void on_promised(struct core *c, struct bytes frame)
+{
+    struct promised m;
+    if (codec_unpack_promised(frame, &c->frame, &m) != STATUS_OK) {
+        core_malformed(c);
+        return;
+    }
+    if (!peer_current(c, m.sender, m.incarnation, m.target_incarnation))
+        return;
+    for (size_t i = 0; i < m.count; i++) {
+        struct replica *r = core_replica(c, m.partitions[i]);
+        struct position commit = {m.commit_epochs[i], m.commit_seqs[i], m.commit_hashes[i]};
+        if (r != NULL && r->leads)
+            lead_promised(c, r, m.sender, m.epochs[i], &commit);
+        else
+            core_malformed(c);
+    }
+}
+
+static void on_append(struct core *c, struct bytes frame)
+{
+    struct append m;
+    if (codec_unpack_append(frame, &c->frame, &m) != STATUS_OK) {
+        core_malformed(c);
+        return;
+    }
+    if (!peer_current(c, m.sender, m.incarnation, m.target_incarnation))
+        return;
+    const struct bytes *entries = m.entries;
+    for (size_t i = 0; i < m.count && c->failed == STATUS_OK; i++) {
+        struct replica *r = core_replica(c, m.partitions[i]);
+        struct follow_section s = {.epoch = m.epochs[i],
+                                   .prev_epoch = m.prev_epochs[i],
+                                   .prev_seq = m.prev_seqs[i],
+                                   .prev_hash = m.prev_hashes[i],
+                                   .commit_seq = m.commit_seqs[i],
+                                   .durable_seq = m.durable_seqs[i],
+                                   .flags = m.flags[i],
+                                   .entries_count = m.entry_counts[i],
+                                   .entries = entries};
+        entries += m.entry_counts[i];
+        if (r != NULL && r->lead_node == m.sender)
+            follow_append(c, r, m.incarnation, &s);
+        else
+            core_malformed(c);
+    }
+}
+
+static void on_ack(struct core *c, struct bytes frame)
+{
+    struct ack m;
+    if (codec_unpack_ack(frame, &c->frame, &m) != STATUS_OK) {
+        core_malformed(c);
+        return;
+    }
+    if (!peer_current(c, m.sender, m.incarnation, m.target_incarnation))
+        return;
+    for (size_t i = 0; i < m.count && c->failed == STATUS_OK; i++) {
+        struct replica *r = core_replica(c, m.partitions[i]);
+        if (r != NULL && r->leads)
+            lead_ack(c, r, m.sender, m.epochs[i], m.verified_seqs[i], m.hashes[i],
+                     (m.flags[i] & ACK_GAP) != 0);
+        else
+            core_malformed(c);
+    }
+}
+
+static void on_map(struct core *c, struct bytes frame)
+{
+    struct map_message m;
+    bool changed;
+    if (codec_unpack_map(frame, &c->frame, &m) != STATUS_OK ||
+        clustermap_join(c->map, &m, &changed) != STATUS_OK)
+        core_malformed(c);
+}
+
+void peers_message(struct core *c, struct bytes frame)
+{
+    enum message_kind kind;
+    if (codec_peek(frame, &kind) != STATUS_OK)
+        core_malformed(c);
+    else if (kind == MESSAGE_APPEND)
+        on_append(c, frame);
+    else if (kind == MESSAGE_ACK)
+        on_ack(c, frame);
+    else if (kind == MESSAGE_HEARTBEAT)
+        on_heartbeat(c, frame);
+    else if (kind == MESSAGE_PROMISE)
+        on_promise(c, frame);
+    else if (kind == MESSAGE_PROMISED)
+        on_promised(c, frame);
+    else if (kind == MESSAGE_MAP)
+        on_map(c, frame);
+    else
+        core_malformed(c);
+}
+
+static void send_heartbeat(struct core *c, uint32_t node)
+{
+    struct heartbeat h = {.sender = c->options.index,
+                          .incarnation = c->options.incarnation,
+                          .target_incarnation = c->peers[node].incarnation,
+                          .cluster_id = bytes_of(c->map->cluster_id.octets, 16),
+                          .node_id = bytes_of(c->map->nodes[c->options.index].id.octets, 16),
+                          .map_version = c->map->version,
+                          .ptime = c->ptime_max};
+    struct buffer *frame = outbox_frame(&c->outbox, node, LANE_CONTROL);
+    if (frame != NULL)
+        core_packed(c, codec_pack_heartbeat(&h, frame));
+}
+
+void peers_heartbeats(struct core *c)
+{
+    for (uint32_t i = 0; i < c->peers_count; i++) {
+        struct peer *peer = &c->peers[i];
+        if (!peer->shares)
+            continue;
+        send_heartbeat(c, i);
+        if (peer->up && c->now_ms >= peer->heard_ms + c->options.suspect_ms)
+            peer_down(c, i);
+    }
+}

@@ -1,0 +1,20 @@
+/* Peers: the other nodes: who is there, in which incarnation, and what they say. Pure.
+ *
+ * Heartbeats go to the nodes that share a partition with this one. A message counts only when it comes
+ * from the incarnation that is known of its sender and is meant for ours.
+ */
+#ifndef STORAGE_PEERS_H
+#define STORAGE_PEERS_H
+
+#include "storage/core.h"
+
+/* At start: with whom are partitions shared? */
+void peers_find(struct core *c);
+
+/* A frame from another node, whatever its kind. */
+void peers_message(struct core *c, struct bytes frame);
+
+/* Send a heartbeat to each; one that was silent for suspect_ms is down. */
+void peers_heartbeats(struct core *c);
+
+#endif
