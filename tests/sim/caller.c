@@ -75,6 +75,13 @@ uint32_t caller_pending(const struct caller *c)
     return session_pending(c->session);
 }
 
+void caller_count(struct caller *c)
+{
+    const struct session_counters *s = session_counters(c->session);
+    c->world->reached[REACH_failovers] += s->failovers;
+    c->world->reached[REACH_sent_again] += s->sent_again;
+}
+
 bool caller_finished(const struct caller *c)
 {
     return c->wanted == 0;

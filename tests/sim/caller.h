@@ -29,6 +29,9 @@ uint32_t caller_pending(const struct caller *c);
 /* Has it asked all that it was to ask? */
 bool caller_finished(const struct caller *c);
 
+/* What the session counted, into world->reached. */
+void caller_count(struct caller *c);
+
 /* Handlers of the network. */
 void caller_answered(struct caller *c, uint32_t socket, struct bytes frame);
 void caller_connected(struct caller *c, uint32_t socket, bool connected);

@@ -68,6 +68,10 @@ static void crash_machine(struct faults *f, uint32_t index)
 {
     struct machine *m = f->world->machines[index];
     bool power = random_chance(&f->random, f->world->knobs.power_per_mille);
+    if (power && random_chance(&f->random, 300)) {
+        machine_end_writing(m); /* supervise() starts it again */
+        return;
+    }
     machine_end(m, power ? MACHINE_POWER : MACHINE_KILL);
     queue_add(&f->world->queue, down_us(f), boot_machine, f, index, 0);
 }

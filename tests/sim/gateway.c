@@ -130,6 +130,8 @@ void gateway_end(struct gateway *g)
     if (g->coordinator == NULL)
         return;
     world_say(g->world, "r%u  is killed", g->index);
+    g->world->reached[REACH_router_deaths]++;
+    gateway_count(g);
     forget(g);
     network_process_dead(g->world->network, ENDPOINT_ROUTER(g->index),
                          random_chance(&g->random, 700));
@@ -148,6 +150,19 @@ void gateway_pause(struct gateway *g, uint64_t ms)
 void gateway_calm(struct gateway *g)
 {
     g->paused_until_us = 0;
+}
+
+void gateway_count(struct gateway *g)
+{
+    uint64_t *reached = g->world->reached;
+    if (g->coordinator == NULL)
+        return;
+    const struct coordinator_counters *c = coordinator_counters(g->coordinator);
+    reached[REACH_repeats] += c->repeats;
+    reached[REACH_elsewhere] += c->elsewhere;
+    reached[REACH_held] += c->held;
+    reached[REACH_late_results] += c->late;
+    reached[REACH_silences] += c->node_silences;
 }
 
 uint64_t gateway_slots_used(const struct gateway *g)

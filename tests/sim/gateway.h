@@ -23,6 +23,8 @@ void gateway_asked(struct gateway *g, uint64_t source, struct bytes frame);
 void gateway_answered(struct gateway *g, uint32_t socket, struct bytes frame);
 void gateway_connected(struct gateway *g, uint32_t socket, bool connected);
 
+/* What the process counted since it started, into world->reached; at its end by itself. */
+void gateway_count(struct gateway *g);
 /* Operations in flight in it. */
 uint64_t gateway_slots_used(const struct gateway *g);
 

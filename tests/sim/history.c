@@ -115,6 +115,7 @@ void history_hear(struct world *w, size_t number, const struct history_heard *he
     w->history.open--;
     if (heard->flags & ANSWER_IN_DOUBT) {
         item->op.outcome = item->op.read ? CHECKER_NOT_DONE : CHECKER_IN_DOUBT;
+        w->reached[REACH_in_doubt] += !item->op.read;
         w->history.moment++;
     } else if (is_outcome(heard->status)) {
         take_answer(w, number, heard);
@@ -133,8 +134,10 @@ void history_settle(struct world *w, size_t number, const struct history_heard *
     if (heard->status == STATUS_ABORTED) {
         item->op.outcome = CHECKER_NOT_DONE;
         w->history.moment++;
+        w->reached[REACH_aborted]++;
     } else if (is_outcome(heard->status)) {
         take_answer(w, number, heard);
+        w->reached[REACH_settled]++;
         /* Its place among the session's operations was given up with its first completion. */
         item->op.session = 0;
     }

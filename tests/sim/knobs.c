@@ -106,7 +106,8 @@ static void draw_workload(struct knobs *k, struct random *r)
     k->increments_per_mille = random_chance(r, 300) ? 0 : (uint32_t)random_range(r, 0, 1000);
     k->conditions_per_mille = (uint32_t)random_spread(r, 0, 800);
     k->outcome_per_mille = (uint32_t)random_range(r, 0, 1000);
-    k->think_max_us = random_spread(r, 1000, 400000);
+    /* So that the work takes between one and twelve seconds. */
+    k->think_max_us = random_range(r, 1000, 12000) * 8000 * k->clients / k->operations;
     k->deadline_min_ms = random_range(r, 50, 2000);
     k->deadline_max_ms = k->deadline_min_ms + random_range(r, 0, 4000);
 }
@@ -128,17 +129,17 @@ static void draw_weather(struct knobs *k, struct random *r)
 
 static void draw_troubles(struct knobs *k, struct random *r)
 {
-    k->crash_node_ms = maybe(r, 600, 300, 5000);
-    k->crash_router_ms = maybe(r, 300, 300, 5000);
-    k->crash_all_ms = maybe(r, 150, 2000, 8000);
-    k->pause_ms = maybe(r, 350, 200, 4000);
-    k->block_ms = maybe(r, 450, 200, 4000);
-    k->reset_ms = maybe(r, 450, 50, 3000);
-    k->stall_ms = maybe(r, 250, 200, 4000);
-    k->disk_error_ms = maybe(r, 200, 500, 6000);
-    k->disk_full_ms = maybe(r, 150, 1000, 6000);
+    k->crash_node_ms = maybe(r, 600, 150, 3000);
+    k->crash_router_ms = maybe(r, 300, 150, 3000);
+    k->crash_all_ms = maybe(r, 200, 1000, 5000);
+    k->pause_ms = maybe(r, 350, 150, 3000);
+    k->block_ms = maybe(r, 450, 150, 3000);
+    k->reset_ms = maybe(r, 450, 50, 2000);
+    k->stall_ms = maybe(r, 250, 150, 3000);
+    k->disk_error_ms = maybe(r, 250, 150, 2000);
+    k->disk_full_ms = maybe(r, 200, 300, 3000);
     k->checkpoint_ms = maybe(r, 600, 50, 2000);
-    k->clock_ms = maybe(r, 200, 200, 4000);
+    k->clock_ms = maybe(r, 200, 200, 3000);
     k->down_max_ms = (uint32_t)random_spread(r, 20, 4000);
     k->block_max_ms = (uint32_t)random_spread(r, 50, 6000);
     k->pause_max_ms = (uint32_t)random_spread(r, 20, 6000);

@@ -73,6 +73,7 @@ struct machine {
     struct log_group *group; /* handed to the disk's thread */
     bool disk_busy;          /* with the group, or with preparing a segment */
     bool prepare_wanted;
+    bool end_writing;        /* the power fails during the next group */
     enum status disk_status; /* of what it did last */
     bool disk_ended;         /* it has news: the loop has not looked yet */
     struct checkpoint checkpoint;
@@ -169,7 +170,7 @@ static void forget(struct machine *m)
     m->checkpoint = (struct checkpoint){0};
     m->group = NULL;
     m->turn_due = m->disk_busy = m->disk_ended = m->checkpointing = m->checkpoint_ended = false;
-    m->checkpoint_wanted = m->space_low = false;
+    m->checkpoint_wanted = m->space_low = m->end_writing = false;
     m->timer_us = m->paused_until_us = m->space_due_ms = 0;
 }
 
@@ -178,11 +179,14 @@ void machine_end(struct machine *m, enum machine_end how)
     if (!m->alive)
         return;
     world_say(m->world, "n%u  %s", m->index, how == MACHINE_KILL ? "is killed" : "loses power");
-    if (how == MACHINE_KILL) {
+    uint64_t *reached = m->world->reached;
+    machine_count(m);
+    reached[how == MACHINE_KILL ? REACH_kills : REACH_power_cuts]++;
+    reached[REACH_torn_groups] += how == MACHINE_POWER && m->disk_busy && m->group != NULL;
+    if (how == MACHINE_KILL)
         disk_sim_kill(m->disk);
-    } else {
+    else
         disk_sim_crash(m->disk);
-    }
     table_mem_crash(m->table);
     forget(m);
     network_process_dead(m->world->network, ENDPOINT_NODE(m->index),
@@ -360,10 +364,29 @@ bool machine_boot(struct machine *m)
     if (status != STATUS_IO && status != STATUS_FULL && !m->refusal_expected)
         world_fail(m->world, "I20", "node %u refuses its own directory: %s (%s)", m->index,
                    error.message, status_name(status));
+    m->world->reached[REACH_boots_failed]++;
     disk_sim_kill(m->disk);
     table_mem_crash(m->table);
     forget(m);
     return false;
+}
+
+void machine_count(struct machine *m)
+{
+    uint64_t *reached = m->world->reached;
+    struct node_counters c;
+    if (m->node == NULL)
+        return;
+    node_count(m->node, &c);
+    reached[REACH_duplicates] += c.duplicates;
+    reached[REACH_truncated] += c.truncated_entries;
+    reached[REACH_gaps] += c.gaps;
+    reached[REACH_retransmits] += c.retransmits;
+    reached[REACH_stale_messages] += c.stale_messages;
+    reached[REACH_fetches] += c.fetches;
+    reached[REACH_unavailable] += c.refused_unavailable;
+    reached[REACH_busy] += c.refused_busy;
+    reached[REACH_full] += c.refused_full;
 }
 
 bool machine_alive(const struct machine *m)
@@ -454,6 +477,14 @@ static void disk_ends(void *arg, uint64_t life, uint64_t was_group)
     }
 }
 
+static void power_fails(void *arg, uint64_t life, uint64_t unused)
+{
+    struct machine *m = arg;
+    (void)unused;
+    if (m->life == life && m->end_writing)
+        machine_end(m, MACHINE_POWER);
+}
+
 static void disk_work(struct machine *m)
 {
     const struct knobs *k = &m->world->knobs;
@@ -471,8 +502,11 @@ static void disk_work(struct machine *m)
         if (group)
             watch_disk_failed(m->world->watch, m->index);
     }
-    queue_add(&m->world->queue, random_spread(&m->random, k->sync_min_us, k->sync_max_us),
-              disk_ends, m, m->life, group);
+    uint64_t takes_us = random_spread(&m->random, k->sync_min_us, k->sync_max_us);
+    queue_add(&m->world->queue, takes_us, disk_ends, m, m->life, group);
+    if (group && m->end_writing)
+        queue_add(&m->world->queue, random_below(&m->random, takes_us + 1), power_fails, m, m->life,
+                  0);
 }
 
 /* What the disk did since the last turn. */
@@ -512,6 +546,7 @@ static void checkpoint_step(void *arg, uint64_t life, uint64_t unused)
     if (random_chance(&m->random, m->world->knobs.checkpoint_crash_per_mille) &&
         !m->world->calm) {
         world_say(m->world, "n%u  in the middle of a checkpoint", m->index);
+        m->world->reached[REACH_checkpoint_deaths]++;
         machine_end(m, MACHINE_POWER);
         return;
     }
@@ -519,11 +554,30 @@ static void checkpoint_step(void *arg, uint64_t life, uint64_t unused)
         queue_add(&m->world->queue, checkpoint_pause_us(m), checkpoint_step, m, life, 0);
 }
 
+static void say_records(struct machine *m, uint64_t lsn, struct bytes records)
+{
+    static const char *const kinds[] = {"?",      "entry",    "truncate", "promise",
+                                        "commit", "register", "install",  "close"};
+    struct record_view record;
+    struct entry e;
+    for (; record_next(&records, &record) == STATUS_OK; lsn++) {
+        uint64_t number = 0;
+        if (record.kind == RECORD_ENTRY && record_entry_decode(record.body, &e) == STATUS_OK)
+            number = e.seq;
+        else
+            record_decode_u64(record.body, &number);
+        world_say(m->world, "n%u  logs %" PRIu64 ": slot %u %s %" PRIu64, m->index, lsn,
+                  record.slot, kinds[record.kind < 8 ? record.kind : 0], number);
+    }
+}
+
 static enum status append_records(struct machine *m)
 {
     struct node_effects *out = &m->effects;
     if (out->records_count == 0)
         return STATUS_OK;
+    if (m->world->tracing)
+        say_records(m, out->records_first, buffer_view(&out->records));
     watch_records(m->world->watch, m->index, out->records_first, buffer_view(&out->records));
     enum status status = log_append(m->log, out->records_first, out->records_count,
                                     buffer_view(&out->records));
@@ -560,6 +614,7 @@ static void take_checkpoint(struct machine *m)
     store_thaw(m->store);
     log_release(m->log, lsn);
     m->checkpointing = m->checkpoint_ended = false;
+    m->world->reached[REACH_checkpoints]++;
 }
 
 /* ---------------------------------------------------------------- the fetch threads */
@@ -686,6 +741,7 @@ static enum status care_for_space(struct machine *m, const struct node_time *tim
         return status;
     world_say(m->world, "n%u  %s", m->index, low ? "has little space left" : "has space again");
     m->space_low = low;
+    m->world->reached[REACH_space_low] += low;
     struct node_event event = {.kind = NODE_SPACE, .low = low};
     return node_step(m->node, time, &event, &m->effects);
 }
@@ -777,6 +833,7 @@ static void turn(void *arg, uint64_t life, uint64_t unused)
     if (status != STATUS_OK) {
         /* Rule U4: it ends at once and sends nothing more. */
         world_say(m->world, "n%u  ends: %s", m->index, status_text(status));
+        m->world->reached[REACH_disk_deaths]++;
         if (status != STATUS_IO && status != STATUS_FULL)
             world_fail(m->world, "I20", "node %u ends: %s", m->index, status_name(status));
         machine_end(m, random_chance(&m->random, 500) ? MACHINE_KILL : MACHINE_POWER);
@@ -794,6 +851,11 @@ void machine_pause(struct machine *m, uint64_t ms)
     m->paused_until_us = m->world->queue.now_us + ms * 1000;
     if (mutant == 37 && m->alive)
         queue_add(&m->world->queue, HEARTBEAT_US, beat, m, m->life, 0);
+}
+
+void machine_end_writing(struct machine *m)
+{
+    m->end_writing = m->alive;
 }
 
 void machine_stall(struct machine *m, uint64_t ms)
@@ -886,4 +948,5 @@ void machine_calm(struct machine *m)
 {
     *disk_sim_faults(m->disk) = (struct disk_sim_faults){0};
     m->paused_until_us = m->stalled_until_us = 0;
+    m->end_writing = false;
 }

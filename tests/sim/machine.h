@@ -32,6 +32,8 @@ enum machine_end {
     MACHINE_POWER, /* the machine stops: what is not synced may be lost */
 };
 void machine_end(struct machine *m, enum machine_end how);
+/* Lose power in the middle of the next group's write. */
+void machine_end_writing(struct machine *m);
 bool machine_alive(const struct machine *m);
 uint64_t machine_lives(const struct machine *m);
 
@@ -56,6 +58,8 @@ void machine_expect_refusal(struct machine *m, bool expected);
 /* Views; NULL while the process is not alive. */
 const struct node *machine_node(const struct machine *m);
 struct store *machine_store(struct machine *m);
+/* What the process counted since it started, into world->reached; at its end by itself. */
+void machine_count(struct machine *m);
 /* Bytes of log kept, for the bounds. */
 uint64_t machine_log_size(const struct machine *m);
 

@@ -9,18 +9,23 @@ struct random {
     uint64_t state;
 };
 
+static inline uint64_t random_mix(uint64_t z)
+{
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+/* Mixed, for the streams of neighbouring seeds would be each other's, one step on. */
 static inline void random_init(struct random *r, uint64_t seed)
 {
-    r->state = seed * 0x9e3779b97f4a7c15u + 0x1234567u;
+    r->state = random_mix(random_mix(seed + 0x1234567u) + seed);
 }
 
 /* A 64-bit number (splitmix64). */
 static inline uint64_t random_next(struct random *r)
 {
-    uint64_t z = r->state += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
+    return random_mix(r->state += 0x9e3779b97f4a7c15u);
 }
 
 /* 0 .. bound - 1; bound is not 0. */

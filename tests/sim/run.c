@@ -48,6 +48,7 @@ static void report(const struct world *w, struct run_result *ret)
                                .undecided = w->undecided};
     snprintf(ret->invariant, sizeof ret->invariant, "%s", w->invariant);
     snprintf(ret->failure, sizeof ret->failure, "%.399s", w->failure);
+    memcpy(ret->reached, w->reached, sizeof ret->reached);
     for (size_t i = 0; i < w->history.count; i++)
         ret->in_doubt += w->history.items[i].op.outcome == CHECKER_IN_DOUBT;
 }
@@ -67,6 +68,7 @@ void run_here(const struct run_order *order, struct run_result *ret)
         run_scenario(w, scenario);
     else
         world_run(w);
+    world_count(w);
     report(w, ret);
     world_destroy(&w);
 }

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "tests/sim/reach.h"
+
 struct run_order {
     uint64_t seed;
     const char *scenario; /* NULL: the seed's random world */
@@ -21,6 +23,7 @@ struct run_result {
     char failure[400];
     uint64_t trace_hash, operations, in_doubt, events, simulated_ms;
     uint32_t undecided;
+    uint64_t reached[REACH_COUNT];
 };
 
 /* In this process. */

@@ -63,15 +63,16 @@ static void run_lost_tail(struct world *w)
     bad.late_per_mille = 300;
     bad.late_max_us = 150000;
     for (int round = 0; round < 6 && !w->failed; round++) {
-        work(w, 60);
-        world_pass(w, 300);
+        work(w, 80);
+        world_pass(w, 20 + random_below(&w->random, 60));
         machine_stall(primary(w), 1000);
-        world_pass(w, 20 + random_below(&w->random, 100));
+        world_pass(w, 5 + random_below(&w->random, 60));
         machine_end(primary(w), MACHINE_POWER);
+        machine_stall(primary(w), 0);
         network_set_weather(w->network, NETWORK_NODE, &bad);
         world_pass(w, 1 + random_below(&w->random, 30));
         machine_boot(primary(w));
-        world_pass(w, 600);
+        world_pass(w, 1000);
         network_set_weather(w->network, NETWORK_NODE, &calm);
     }
 }

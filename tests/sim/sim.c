@@ -42,11 +42,12 @@ static const struct {
 
 struct options {
     uint64_t first, last;
-    bool one_seed, check_determinism, mutants, tracing, list;
+    bool one_seed, check_determinism, mutants, tracing, reach;
     unsigned mutant, jobs, starts;
     uint64_t seeds_max; /* per mutant and start */
     uint32_t operations;
     const char *scenario;
+    const char *file;
 };
 
 /* ---------------------------------------------------------------- seeds */
@@ -54,7 +55,21 @@ struct options {
 struct sweep {
     const struct options *o;
     uint64_t next, runs, failures, operations, in_doubt, events, simulated_ms, undecided;
+    uint64_t reached[REACH_COUNT];
 };
+
+static const char *const reach_words[] = {
+#define X(name, words) words,
+    REACH_MAP(X)
+#undef X
+};
+
+static void print_reached(const uint64_t reached[REACH_COUNT])
+{
+    for (int i = 0; i < REACH_COUNT; i++)
+        printf("  %10" PRIu64 "  %s%s\n", reached[i], reach_words[i],
+               reached[i] == 0 ? "  <- NEVER REACHED" : "");
+}
 
 static bool next_seed(void *arg, struct run_order *ret)
 {
@@ -91,6 +106,8 @@ static bool seed_done(void *arg, const struct run_order *order, const struct run
     b->events += r->events;
     b->simulated_ms += r->simulated_ms;
     b->undecided += r->undecided;
+    for (int i = 0; i < REACH_COUNT; i++)
+        b->reached[i] += r->reached[i];
     if (!r->failed)
         return true;
     b->failures++;
@@ -102,6 +119,8 @@ static int run_seeds(const struct options *o)
 {
     struct sweep b = {.o = o, .next = o->first};
     run_many(o->jobs, next_seed, seed_done, &b);
+    if (o->reach)
+        print_reached(b.reached);
     printf("%" PRIu64 " seeds, %" PRIu64 " failed; %" PRIu64 " operations (%" PRIu64
            " in doubt), %" PRIu64 " events, %" PRIu64 " simulated seconds, %" PRIu64
            " keys undecided\n", b.runs, b.failures, b.operations, b.in_doubt, b.events,
@@ -239,13 +258,83 @@ static int run_scenarios(const struct options *o)
     return failed != 0;
 }
 
+/* ---------------------------------------------------------------- seeds with a story */
+
+struct story {
+    struct run_order order;
+    char scenario[40], sentence[200];
+};
+
+/* False: the line is none. */
+static bool parse_story(const char *line, struct story *ret)
+{
+    *ret = (struct story){0};
+    if (sscanf(line, "seed %" SCNu64 " %199[^\n]", &ret->order.seed, ret->sentence) == 2)
+        return true;
+    return sscanf(line, "scenario %39s %" SCNu64 " %199[^\n]", ret->scenario, &ret->order.seed,
+                  ret->sentence) == 3 &&
+           scenario_find(ret->scenario) != NULL;
+}
+
+static bool no_more(void *arg, struct run_order *ret)
+{
+    struct story **next = arg;
+    if (*next == NULL)
+        return false;
+    *ret = (*next)->order;
+    ret->scenario = (*next)->scenario[0] == 0 ? NULL : (*next)->scenario;
+    *next = NULL;
+    return true;
+}
+
+static bool story_failed;
+
+static bool story_done(void *arg, const struct run_order *order, const struct run_result *r)
+{
+    (void)arg;
+    story_failed = r->failed;
+    if (r->failed)
+        print_failure(order, r);
+    return true;
+}
+
+static int run_file(const struct options *o)
+{
+    char line[300];
+    int failed = 0, count = 0;
+    FILE *f = fopen(o->file, "r");
+    if (f == NULL) {
+        printf("cannot open '%s'\n", o->file);
+        return 2;
+    }
+    while (fgets(line, sizeof line, f) != NULL) {
+        struct story story, *next = &story;
+        if (line[0] == '#' || line[0] == '\n')
+            continue;
+        if (!parse_story(line, &story)) {
+            printf("not a seed with a sentence: %s", line);
+            failed++;
+            continue;
+        }
+        run_many(1, no_more, story_done, &next);
+        count++;
+        failed += story_failed;
+        if (story_failed)
+            printf("  this seed once found: %s\n", story.sentence);
+    }
+    fclose(f);
+    printf("%d known seeds and schedules, %d failed\n", count, failed);
+    return failed != 0;
+}
+
 /* ---------------------------------------------------------------- the command line */
 
 static void usage(void)
 {
     printf("sim --seed N [--trace]            one world, with all that happens in it\n"
-           "sim --seeds FROM-TO [--jobs N]    many worlds\n"
+           "sim --seeds FROM-TO [--jobs N]    many worlds; --reach: and what happened in them\n"
            "sim --scenario NAME --seed N      a directed schedule; 'all' for each of them\n"
+           "sim --file FILE                   the seeds and schedules of a file like seeds.txt\n"
            "sim --determinism --seeds F-T     each seed twice: the same trace?\n"
            "sim --mutants [--mutant N] [--starts N] [--seeds-max N] [--jobs N]\n"
            "                                  how many seeds until each known mistake is found\n"
@@ -266,7 +355,9 @@ static bool parse(int argc, char **argv, struct options *o)
         {"trace", no_argument, NULL, 't'},            {"operations", required_argument, NULL, 'o'},
         {"jobs", required_argument, NULL, 'j'},       {"determinism", no_argument, NULL, 'd'},
         {"scenario", required_argument, NULL, 'c'},   {"starts", required_argument, NULL, 'a'},
-        {"seeds-max", required_argument, NULL, 'x'},  {NULL, 0, NULL, 0},
+        {"seeds-max", required_argument, NULL, 'x'},  {"file", required_argument, NULL, 'f'},
+        {"reach", no_argument, NULL, 'r'},
+        {"long-seeds", required_argument, NULL, 'l'}, {NULL, 0, NULL, 0},
     };
     bool good = true;
     for (int c; good && (c = getopt_long(argc, argv, "", known, NULL)) != -1;) {
@@ -303,6 +394,15 @@ static bool parse(int argc, char **argv, struct options *o)
         case 'a':
             o->starts = (unsigned)number;
             break;
+        case 'r':
+            o->reach = true;
+            break;
+        case 'f':
+            o->file = optarg;
+            break;
+        case 'l': /* instead of --seeds, when the long tests are wanted */
+            good = getenv("DUET_TEST_LONG") == NULL || parse_seeds(optarg, o);
+            break;
         case 'x':
             o->seeds_max = number;
             break;
@@ -324,6 +424,8 @@ int main(int argc, char **argv)
     }
     if (o.mutants)
         return run_mutants(&o);
+    if (o.file != NULL)
+        return run_file(&o);
     if (o.check_determinism)
         return check_determinism(&o);
     if (o.scenario != NULL && strcmp(o.scenario, "all") == 0)

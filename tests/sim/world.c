@@ -419,6 +419,38 @@ void world_calm(struct world *w)
         history_judge(w);
 }
 
+static void count_network(struct world *w)
+{
+    const struct network_counters *n = network_counters(w->network);
+    w->reached[REACH_frames_lost] += n->lost;
+    w->reached[REACH_frames_doubled] += n->doubled;
+    w->reached[REACH_frames_late] += n->late;
+    w->reached[REACH_connections_lost] += n->resets;
+}
+
+static void count_history(struct world *w)
+{
+    for (size_t i = 0; i < w->history.count; i++) {
+        const struct checker_operation *op = &w->history.items[i].op;
+        w->reached[REACH_conditions_failed] +=
+            op->outcome == CHECKER_DONE && op->status == STATUS_CONDITION;
+        w->reached[REACH_not_numbers] +=
+            op->outcome == CHECKER_DONE && op->status == STATUS_NOTNUMBER;
+    }
+}
+
+void world_count(struct world *w)
+{
+    for (uint32_t i = 0; i < w->knobs.nodes; i++)
+        machine_count(w->machines[i]);
+    for (uint32_t i = 0; i < w->knobs.routers; i++)
+        gateway_count(w->gateways[i]);
+    for (uint32_t i = 0; i < w->knobs.clients; i++)
+        caller_count(w->callers[i]);
+    count_network(w);
+    count_history(w);
+}
+
 bool world_run(struct world *w)
 {
     world_start(w);

@@ -15,6 +15,7 @@
 #include "tests/sim/network.h"
 #include "tests/sim/queue.h"
 #include "tests/sim/random.h"
+#include "tests/sim/reach.h"
 
 #define WORLD_NODES_MAX 4
 #define WORLD_ROUTERS_MAX 3
@@ -93,6 +94,7 @@ struct world {
     bool calm;   /* the second phase: no new troubles */
     bool tracing;
     uint64_t trace_hash; /* of everything that was sent and answered */
+    uint64_t reached[REACH_COUNT];
     uint32_t undecided;  /* keys whose history the checker gave up on */
     bool quiet;          /* a failure prints no details */
     bool failed;
@@ -128,6 +130,8 @@ void world_fail(struct world *w, const char *invariant, const char *format, ...)
 void world_deliver_again(struct world *w);
 /* One line of the run, when tracing. */
 void world_say(struct world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* At the end: what the processes counted goes to reached. */
+void world_count(struct world *w);
 /* Into the trace hash. */
 void world_note(struct world *w, uint64_t tag, struct bytes data);
 

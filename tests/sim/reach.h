@@ -1,0 +1,51 @@
+/* Reach: what must happen now and then in the random worlds, or they prove nothing. Counted in every
+ * run, summed over a sweep; `sim --seeds` prints the sums and names what was never reached. */
+#ifndef TESTS_SIM_REACH_H
+#define TESTS_SIM_REACH_H
+
+/* clang-format off */
+#define REACH_MAP(X)                                                        \
+    X(kills,             "processes of nodes killed")                       \
+    X(power_cuts,        "machines that lost power")                        \
+    X(disk_deaths,       "nodes that ended by a disk error")                \
+    X(boots_failed,      "starts that a disk error ended")                  \
+    X(checkpoints,       "checkpoints that ended")                          \
+    X(checkpoint_deaths, "power lost in the middle of a checkpoint")        \
+    X(torn_groups,       "power lost while a group was being written")      \
+    X(space_low,         "times that a disk had little space")              \
+    X(router_deaths,     "routers killed")                                  \
+    X(frames_lost,       "frames lost")                                     \
+    X(frames_doubled,    "frames doubled")                                  \
+    X(frames_late,       "frames that came very late")                      \
+    X(connections_lost,  "connections lost")                                \
+    X(duplicates,        "writes that came again to a node")                \
+    X(truncated,         "entries cut off")                                 \
+    X(gaps,              "APPENDs that did not fit")                        \
+    X(retransmits,       "APPENDs sent again")                              \
+    X(stale_messages,    "messages of another epoch or incarnation")        \
+    X(fetches,           "cold keys fetched")                               \
+    X(unavailable,       "operations refused: a member is missing")         \
+    X(busy,              "operations refused: too many")                    \
+    X(full,              "operations refused: no space")                    \
+    X(repeats,           "attempts of routers after the first")             \
+    X(elsewhere,         "reads sent to another copy")                      \
+    X(held,              "operations held back by their order")             \
+    X(late_results,      "results that came late or twice")                 \
+    X(silences,          "times that a node fell silent for a router")      \
+    X(failovers,         "sessions that changed their router")              \
+    X(sent_again,        "operations that a session sent again")            \
+    X(in_doubt,          "writes in doubt")                                 \
+    X(settled,           "of them, settled by an outcome query: done")      \
+    X(aborted,           "of them, settled by an outcome query: not done")  \
+    X(conditions_failed, "conditions that did not hold")                    \
+    X(not_numbers,       "increments of what is no number")
+/* clang-format on */
+
+enum reach {
+#define X(name, words) REACH_##name,
+    REACH_MAP(X)
+#undef X
+        REACH_COUNT
+};
+
+#endif
