@@ -6,8 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <arpa/inet.h>
 #include <cmocka.h>
 #include <poll.h>
+#include <unistd.h>
 #include <zmq.h>
 
 #include "proto/base/clock.h"
@@ -237,15 +239,34 @@ static void test_link__slow_peer_makes_sends_busy_and_never_blocks_others(void *
     assert_frame("answer");
 }
 
+/* Hold a port on which nobody listens; address names it. */
+static int reserve_port(void)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    assert_true(fd >= 0);
+    for (int tries = 0; tries < 1000; tries++) {
+        unsigned port = (unsigned)(10000 + clock_random64() % 20000);
+        to.sin_port = htons((uint16_t)port);
+        snprintf(address, sizeof address, "tcp://127.0.0.1:%u", port);
+        if (bind(fd, (struct sockaddr *)&to, sizeof to) == 0)
+            return fd;
+    }
+    fail_msg("no free port");
+    return -1;
+}
+
 /* A node that comes back must not get what was meant for its former life. */
 static void test_link__nothing_is_queued_for_a_node_that_is_not_there(void **state)
 {
     (void)state;
     link_destroy(&server);
+    int reserved = reserve_port();
     l = link_connect(context, LINK_ROUTER_TO_NODE, address, &err);
     assert_non_null(l);
     assert_false(link_connected(l));
     assert_int_equal(send_text(l, NULL, "early"), STATUS_BUSY);
+    close(reserved);
     for (int tries = 0; server == NULL && tries < 100; tries++, poll(NULL, 0, 10))
         server = link_bind(context, LINK_NODE_REQUESTS, address, &err);
     assert_non_null(server);
