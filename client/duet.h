@@ -23,11 +23,9 @@
  *
  * Every write has an id and is applied at most once, however often the library has to send it: to
  * another router when one is silent, or again when it was refused for now. Operations of one client
- * on one key take effect in the order in which they were submitted; where a lost router leaves no
- * way to keep that order, a read ends as not done. (Reads of one key that are under way together,
- * without a write between them, have no order among themselves. A write that the lost router had
- * refused for good may, sent again, come after a later one on its key: wait for the first where
- * that matters.)
+ * on one key take effect in the order in which they were submitted; where a lost router or node leaves
+ * no way to keep that order, the earlier one ends as not done (a write with DUET_ABORTED). Reads of one
+ * key that are under way together, without a write between them, have no order among themselves.
  *
  * Threads. A client may be used by any number of threads; each has one thread of its own for the
  * network. A synchronous call waits for its answer; duet_submit() does not, its callback is called
@@ -79,7 +77,7 @@ enum duet_code {
     DUET_TOOOLD = 11,       /* too old to know whether it happened */
     DUET_ASKPRIMARY = 12,
     DUET_FULL = 13,         /* a disk is nearly full, writes are refused */
-    DUET_ABORTED = 14,      /* duet_outcome(): it did not happen and never will */
+    DUET_ABORTED = 14,      /* it did not happen and never will */
     DUET_UNSUPPORTED = 15,
     DUET_NOTNUMBER = 16,    /* increment of a value that is no 64-bit integer */
     DUET_OVERFLOW = 17,     /* the sum does not fit a 64-bit integer */

@@ -22,7 +22,7 @@
 #define SAVED_VERSION     1
 #define SAVED_HEADER_SIZE 16
 #define SAVED_CLIENT_SIZE 32
-#define SAVED_RECORD_SIZE 48
+#define SAVED_RECORD_SIZE 56
 #define BUCKETS_MIN       16
 #define BYTES_WANTED      (COMPLETION_BYTES_MAX / 4 * 3)
 /* Old records wait for company, so that an idle partition logs few EXPIREs. */
@@ -50,6 +50,7 @@ struct record {
     struct age age; /* first, so that an age is its record */
     struct client *client;
     uint64_t seq;
+    uint64_t key_hash;
     struct version version;
     uint32_t status;
     uint32_t result_flags;
@@ -262,6 +263,7 @@ static struct record *record_insert(struct completion *c, struct client *cl, siz
         return NULL;
     r->client = cl;
     r->seq = seq;
+    r->key_hash = known->key_hash;
     r->version = known->version;
     r->status = (uint32_t)known->status;
     r->result_flags = known->result_flags;
@@ -346,6 +348,7 @@ static enum status apply_client_entry(struct completion *c, const struct entry *
     struct completion_record known_now = {
         .status = e->status,
         .version = {e->epoch, e->seq},
+        .key_hash = e->key_hash,
         .ptime = e->ptime,
         .result_flags = e->result_flags,
         .result = e->result,
@@ -388,6 +391,18 @@ enum completion_answer completion_find(const struct completion *c, uint64_t clie
 }
 
 /* --- the horizon --- */
+
+bool completion_overtaken(const struct completion *c, uint64_t client, uint64_t seq,
+                          uint64_t key_hash)
+{
+    const struct client *cl = client_find(c, client);
+    for (size_t i = cl == NULL ? 0 : cl->count; i > 0 && cl->records[i - 1]->seq > seq; i--) {
+        const struct record *r = cl->records[i - 1];
+        if (r->key_hash == key_hash && r->status != STATUS_ABORTED)
+            return true;
+    }
+    return false;
+}
 
 uint64_t completion_horizon(const struct completion *c)
 {
@@ -482,6 +497,7 @@ static uint8_t *save_record(uint8_t *to, const struct record *r)
     bytes_put_le32(to + 36, r->result_flags);
     bytes_put_le32(to + 40, r->result_size);
     bytes_put_le32(to + 44, 0);
+    bytes_put_le64(to + 48, r->key_hash);
     memcpy(to + SAVED_RECORD_SIZE, r->result, r->result_size);
     return to + SAVED_RECORD_SIZE + r->result_size;
 }
@@ -540,6 +556,7 @@ static enum status load_record(struct completion *c, struct client *cl, struct b
         .status = (enum status)status,
         .version = {bytes_le64(from + 8), bytes_le64(from + 16)},
         .ptime = bytes_le64(from + 24),
+        .key_hash = bytes_le64(from + 48),
         .result_flags = bytes_le32(from + 36),
     };
     if (status >= STATUS_COUNT || bytes_le32(from + 44) != 0 || r.ptime > cl->age.ptime ||

@@ -127,6 +127,17 @@ struct pending *pending_of_client(const struct pending_index *x, uint32_t slot, 
     return NULL;
 }
 
+bool pending_overtaken(const struct pending_index *x, uint32_t slot, uint64_t digest,
+                       struct bytes key, uint64_t client, uint64_t seq)
+{
+    struct pending *p = x->by_key[key_bucket(slot, digest)];
+    for (; p != NULL; p = p->key_next)
+        if (p->slot == slot && p->entry.client == client && p->entry.client_seq > seq &&
+            bytes_equal(p->entry.effects[0].key, key))
+            return true;
+    return false;
+}
+
 const struct effect *pending_effect(const struct pending *p, struct bytes key)
 {
     ENSURE(p->entry.effects_count == 1);

@@ -5,7 +5,7 @@
 #include "proto/base/ensure.h"
 
 #define ENTRY_VERSION      1
-#define ENTRY_HEADER_SIZE  88
+#define ENTRY_HEADER_SIZE  96
 #define EFFECT_HEADER_SIZE 24
 #define EFFECTS_MAX        (sizeof((struct entry *)NULL)->effects / sizeof(struct effect))
 #define RESULT_FLAGS       (RESULT_HAS_VALUE | RESULT_TRIMMED)
@@ -138,11 +138,11 @@ static uint8_t *put_entry_header(uint8_t *at, const struct entry *e, size_t size
     at[3] = (uint8_t)e->effects_count;
     bytes_put_le32(at + 4, (uint32_t)size);
     const uint64_t words[] = {e->epoch,  e->seq,        e->prev_epoch, e->prev_hash, e->ptime,
-                              e->client, e->client_seq, e->ack_below,  e->horizon};
+                              e->client, e->client_seq, e->ack_below,  e->horizon,   e->key_hash};
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
         bytes_put_le64(at + 8 + 8 * i, words[i]);
-    bytes_put_le32(at + 80, e->result_flags);
-    bytes_put_le32(at + 84, (uint32_t)e->result.size);
+    bytes_put_le32(at + 88, e->result_flags);
+    bytes_put_le32(at + 92, (uint32_t)e->result.size);
     return at + ENTRY_HEADER_SIZE;
 }
 
@@ -194,7 +194,8 @@ static void get_entry_header(const uint8_t *at, struct entry *ret)
         .client_seq = bytes_le64(at + 56),
         .ack_below = bytes_le64(at + 64),
         .horizon = bytes_le64(at + 72),
-        .result_flags = bytes_le32(at + 80),
+        .key_hash = bytes_le64(at + 80),
+        .result_flags = bytes_le32(at + 88),
         .effects_count = at[3],
     };
 }
@@ -230,7 +231,7 @@ enum status record_entry_decode(struct bytes body, struct entry *ret)
         return STATUS_CORRUPT;
     get_entry_header(body.data, ret);
     struct bytes rest = bytes_of(body.data + ENTRY_HEADER_SIZE, size - ENTRY_HEADER_SIZE);
-    if (!take(&rest, bytes_le32(body.data + 84), &ret->result))
+    if (!take(&rest, bytes_le32(body.data + 92), &ret->result))
         return STATUS_CORRUPT;
     for (uint32_t i = 0; i < ret->effects_count; i++)
         if (!get_effect(&rest, &ret->effects[i]))
@@ -243,6 +244,12 @@ struct bytes record_entry_trim(struct bytes body)
     /* A body that does not hold together stays as it is: record_entry_decode() refuses it. */
     size_t size = true_size(body);
     return size == 0 ? body : bytes_of(body.data, size);
+}
+
+uint64_t record_key_hash(struct bytes key)
+{
+    uint64_t hash = XXH3_64bits(key.data, key.size);
+    return hash == 0 ? 1 : hash;
 }
 
 uint64_t record_entry_hash(struct bytes trimmed_body, uint64_t prev_hash)

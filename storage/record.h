@@ -8,7 +8,7 @@
  * Entry body, version 1:
  *   u8 1, u8 entry kind, u8 status, u8 effects count, u32 body size (without padding)
  *   u64 epoch, u64 seq, u64 prev_epoch, u64 prev_hash, u64 ptime, u64 client, u64 client_seq,
- *   u64 ack_below, u64 horizon, u32 result flags, u32 result size, result bytes,
+ *   u64 ack_below, u64 horizon, u64 key hash, u32 result flags, u32 result size, result bytes,
  *   then the effects: u8 kind, u8 0, u16 key size, u32 value size, u64 digest, u64 expiry,
  *   key bytes, value bytes (delta kinds, which come later, put their base version, offset and length
  *   in front of the value bytes).
@@ -79,6 +79,7 @@ struct entry {
     uint64_t ptime;
     uint64_t client, client_seq, ack_below;
     uint64_t horizon;
+    uint64_t key_hash; /* record_key_hash() of the key that the client's operation is about; 0: none */
     uint32_t result_flags;
     struct bytes result;
     uint32_t effects_count;
@@ -92,6 +93,9 @@ enum status record_entry_decode(struct bytes body, struct entry *ret);
 /* The true body (without padding) of a well-formed entry; used on both sides of the wire. */
 struct bytes record_entry_trim(struct bytes body);
 uint64_t record_entry_hash(struct bytes trimmed_body, uint64_t prev_hash);
+
+/* XXH3 64, never 0: tells the operations of one client on one key from those on others. */
+uint64_t record_key_hash(struct bytes key);
 
 /* Small bodies. */
 enum status record_decode_u64(struct bytes body, uint64_t *ret);

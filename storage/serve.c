@@ -331,6 +331,14 @@ static enum status log_status(struct core *c, struct replica *r)
     return STATUS_OK;
 }
 
+/* Rule W8, where links were lost on the way: this node may have refused op once, and taken a later
+ * write of the same client on the same key since; whoever sends op again cannot know that. */
+static bool overtaken(const struct core *c, const struct replica *r, const struct operation *op)
+{
+    return completion_overtaken(r->completion, op->client, op->seq, record_key_hash(op->key)) ||
+           pending_overtaken(&c->pending, r->slot, op->digest, op->key, op->client, op->seq);
+}
+
 /* A blind put does not look at what is there. */
 static bool needs_current(const struct write *w)
 {
@@ -362,7 +370,8 @@ static void entry_from(const struct operation *op, const struct mutate_outcome *
                           .status = m->status,
                           .client = op->client,
                           .client_seq = op->seq,
-                          .ack_below = op->ack_below};
+                          .ack_below = op->ack_below,
+                          .key_hash = record_key_hash(op->key)};
     if (m->has_effect) {
         ret->effects_count = 1;
         ret->effects[0] = m->effect;
@@ -424,7 +433,10 @@ static void serve_write(struct core *c, struct replica *r, const struct operatio
     }
     if (serve_known(c, r, op, op->client, op->seq))
         return;
+    /* The token first: what an EXPIRE has removed looks unknown, but may have been executed. */
     enum status status = token_status(c, r, op->ptime_token);
+    if (status == STATUS_OK && overtaken(c, r, op))
+        status = STATUS_ABORTED;
     if (status == STATUS_OK)
         status = log_status(c, r);
     struct write w;
@@ -468,6 +480,7 @@ static void serve_outcome(struct core *c, struct replica *r, const struct operat
         return;
     }
     struct entry e = {.kind = ENTRY_ABORTED,
+                      .key_hash = record_key_hash(op->key),
                       .status = STATUS_ABORTED,
                       .client = q.client_id,
                       .client_seq = q.seq};

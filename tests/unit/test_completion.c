@@ -91,6 +91,27 @@ static void test_completion__a_write_is_found_with_its_answer(void **state)
     assert_null(c);
 }
 
+static void test_completion__a_later_judged_write_on_the_same_key_overtakes(void **state)
+{
+    (void)state;
+    struct completion *c = completion_new();
+    struct entry e = entry_write(7, 5, 1, 1000), aborted = entry_write(7, 9, 1, 1001);
+    e.key_hash = 77;
+    aborted.kind = ENTRY_ABORTED;
+    aborted.status = STATUS_ABORTED;
+    aborted.key_hash = 78;
+    apply(c, e);
+    apply(c, aborted);
+    struct completion *loaded = reload(c);
+    assert_true(completion_overtaken(loaded, 7, 4, 77));
+    assert_false(completion_overtaken(loaded, 7, 4, 76)); /* another key */
+    assert_false(completion_overtaken(loaded, 7, 4, 78)); /* never judged */
+    assert_false(completion_overtaken(loaded, 7, 6, 77)); /* it is the later one */
+    assert_false(completion_overtaken(loaded, 8, 4, 77)); /* another client */
+    completion_destroy(&loaded);
+    completion_destroy(&c);
+}
+
 static void test_completion__an_aborted_id_is_remembered_as_aborted(void **state)
 {
     (void)state;
@@ -553,6 +574,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_completion__a_write_is_found_with_its_answer),
+        cmocka_unit_test(test_completion__a_later_judged_write_on_the_same_key_overtakes),
         cmocka_unit_test(test_completion__an_aborted_id_is_remembered_as_aborted),
         cmocka_unit_test(test_completion__what_falls_below_the_floor_is_stale),
         cmocka_unit_test(test_completion__a_floor_survives_save_and_load),

@@ -343,6 +343,27 @@ static void test_node__a_promise_survives_checkpoints_on_both_sides_of_its_sync(
     assert_true(after.promised_epoch > before.promised_epoch);
 }
 
+/* Found by a hundred kills: refused, overtaken, and sent again over another connection. */
+static void test_node__a_write_that_a_later_one_of_its_client_overtook_is_aborted(void **state)
+{
+    (void)state;
+    char key[32], other[32];
+    pair_key(&p, 0, 0, key);
+    pair_key(&p, 0, 1, other);
+    struct write w = put("first"), w2 = put("second");
+    uint64_t second = pair_write(&p, 0, key, 9, 2, &w2);
+    uint64_t first = pair_write(&p, 0, key, 9, 1, &w); /* the second one is pending */
+    pair_run(&p, 20);
+    uint64_t again = pair_write(&p, 0, key, 9, 1, &w); /* the second one is committed */
+    uint64_t elsewhere = pair_write(&p, 0, other, 9, 1, &w);
+    pair_run(&p, 20);
+    assert_status(second, STATUS_OK);
+    assert_status(first, STATUS_ABORTED);
+    assert_status(again, STATUS_ABORTED);
+    assert_status(elsewhere, STATUS_OK);
+    assert_value(pair_read(&p, 0, key), "second");
+}
+
 static void test_node__a_stuck_entry_is_logged_again_and_does_not_pin_the_log(void **state)
 {
     (void)state;
@@ -468,6 +489,7 @@ int main(void)
         CASE(a_lost_word_of_the_commit_is_said_again),
         CASE(a_replica_that_comes_back_hears_of_commits_without_a_write),
         CASE(a_promise_survives_checkpoints_on_both_sides_of_its_sync),
+        CASE(a_write_that_a_later_one_of_its_client_overtook_is_aborted),
         CASE(a_stuck_entry_is_logged_again_and_does_not_pin_the_log),
         CASE(entries_logged_again_keep_their_order_in_the_log),
         COLD(operations_on_a_cold_key_keep_their_order),

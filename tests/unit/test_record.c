@@ -28,6 +28,7 @@ static struct entry entry_put(void)
         .client = 6,
         .client_seq = 7,
         .ack_below = 8,
+        .key_hash = 10,
         .result_flags = RESULT_HAS_VALUE,
         .result = bytes_text("old"),
         .effects_count = 1,
@@ -52,6 +53,7 @@ static void assert_same_entry(const struct entry *a, const struct entry *b)
     assert_int_equal(a->client_seq, b->client_seq);
     assert_int_equal(a->ack_below, b->ack_below);
     assert_int_equal(a->horizon, b->horizon);
+    assert_int_equal(a->key_hash, b->key_hash);
     assert_int_equal(a->result_flags, b->result_flags);
     assert_true(bytes_equal(a->result, b->result));
     assert_int_equal(a->effects_count, b->effects_count);
@@ -69,7 +71,7 @@ static void test_record__an_entry_has_the_bytes_that_the_header_tells(void **sta
 {
     (void)state;
     static const uint8_t expected[] = {
-        1,    1,    0,    1,    123,  0,    0,    0, /* version, kind, status, effects, size */
+        1,    1,    0,    1,    131,  0,    0,    0, /* version, kind, status, effects, size */
         8,    7,    6,    5,    4,    3,    2,    1, /* epoch */
         2,    0,    0,    0,    0,    0,    0,    0, /* seq */
         3,    0,    0,    0,    0,    0,    0,    0, /* prev_epoch */
@@ -79,6 +81,7 @@ static void test_record__an_entry_has_the_bytes_that_the_header_tells(void **sta
         7,    0,    0,    0,    0,    0,    0,    0, /* client_seq */
         8,    0,    0,    0,    0,    0,    0,    0, /* ack_below */
         0,    0,    0,    0,    0,    0,    0,    0, /* horizon */
+        10,   0,    0,    0,    0,    0,    0,    0, /* key hash */
         1,    0,    0,    0,    3,    0,    0,    0,    'o', 'l', 'd', /* result */
         1,    0,    5,    0,    3,    0,    0,    0,    /* effect: kind, 0, key size, value size */
         0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, /* digest */
@@ -216,7 +219,7 @@ static void test_record__a_framed_entry_decodes_with_its_padding(void **state)
     struct bytes rest = buffer_view(&framed);
     struct record_view r;
     assert_int_equal(record_next(&rest, &r), STATUS_OK);
-    assert_int_equal(r.body.size, 128);
+    assert_int_equal(r.body.size, 136);
     assert_int_equal(record_entry_decode(r.body, &back), STATUS_OK);
     assert_same_entry(&e, &back);
     assert_true(bytes_equal(record_entry_trim(r.body), buffer_view(&body)));
@@ -357,14 +360,14 @@ static void test_record__an_entry_that_we_would_not_write_is_corrupt(void **stat
         {3, 0},              /* effects fewer than there are */
         {3, 2},              /* more */
         {3, 5},              /* more than we can hold */
-        {80, 0},             /* result without its flag */
-        {80, 5},             /* flag that nobody knows */
-        {84, 2},             /* result size */
-        {91, 0},             /* effect kind */
-        {91, EFFECT_DELETE}, /* with a value */
-        {91, EFFECT_APPEND}, /* reserved */
-        {92, 1},             /* zero byte */
-        {93, 0},             /* no key */
+        {88, 0},             /* result without its flag */
+        {88, 5},             /* flag that nobody knows */
+        {92, 2},             /* result size */
+        {99, 0},             /* effect kind */
+        {99, EFFECT_DELETE}, /* with a value */
+        {99, EFFECT_APPEND}, /* reserved */
+        {100, 1},             /* zero byte */
+        {101, 0},             /* no key */
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct entry e = entry_put();
