@@ -2,7 +2,7 @@
  *
  *   copies CLUSTER-FILE LISTING
  *
- * Each node that holds a copy of a key of the listing (listing.h; with EPOCH 0 any value will do)
+ * Each node that holds a copy of a key of the listing (listing.h)
  * is asked for the key itself, past the routers, and must answer exactly that.
  */
 #include <inttypes.h>
@@ -193,10 +193,8 @@ static size_t compare(struct work *w)
     for (size_t i = 0; i < w->count; i++) {
         struct listing_entry *e = &w->entries[i];
         bool any = e->present && e->version.epoch == 0;
-        if (any && w->said[0][i].answered && w->said[0][i].present) {
+        if (any && w->said[0][i].answered)
             e->version = w->said[0][i].version; /* then all must be like the first */
-            e->value = w->said[0][i].value;
-        }
         for (uint32_t copy = 0; copy < partition_of_entry(w, i)->isr_count; copy++, compared++) {
             const char *what = difference(e, &w->said[copy][i]);
             if (what != NULL)
@@ -204,6 +202,19 @@ static size_t compare(struct work *w)
         }
     }
     return compared;
+}
+
+static void work_fini(struct work *w)
+{
+    for (uint32_t copy = 0; copy < COPIES_MAX; copy++) {
+        for (size_t i = 0; i < w->count; i++)
+            free((void *)w->said[copy][i].value.data);
+        free(w->said[copy]);
+    }
+    free(w->digests);
+    arena_fini(&w->arena);
+    link_context_destroy(&w->context);
+    clustermap_destroy(&w->map);
 }
 
 int main(int argc, char **argv)
@@ -230,6 +241,7 @@ int main(int argc, char **argv)
         node_ask(&w, node);
     size_t compared = compare(&w);
     printf("%zu keys, %zu copies compared, %" PRIu64 " differ\n", w.count, compared, w.complaints);
-    link_context_destroy(&w.context);
+    work_fini(&w);
+    listing_fini(&listing);
     return w.complaints == 0 && compared > 0 ? 0 : 1;
 }

@@ -114,7 +114,8 @@ class Tool:
             else:
                 self.lines.append(line.rstrip("\n"))
 
-    def _running(self):
+    def alive(self):
+        """True; ended before its time: a failure."""
         if self.popen.poll() is not None:
             self.reader.join()
             print("\n".join(self.lines[-60:]))
@@ -124,7 +125,7 @@ class Tool:
     def _wait(self, which, count, what, timeout):
         """Until so many more of what stands at this place of its "at" line."""
         target = self.last[which] + count
-        wait_for(lambda: self._running() and self.last[which] >= target, f"{count} more {what}",
+        wait_for(lambda: self.alive() and self.last[which] >= target, f"{count} more {what}",
                  timeout)
 
     def wait_more(self, count, timeout=120):
