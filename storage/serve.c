@@ -339,6 +339,20 @@ static bool overtaken(const struct core *c, const struct replica *r, const struc
            pending_overtaken(&c->pending, r->slot, op->digest, op->key, op->client, op->seq);
 }
 
+/* From its commit on, (client, seq) never happens. */
+static void log_aborted(struct core *c, struct replica *r, const struct operation *op,
+                        uint64_t client, uint64_t seq)
+{
+    struct entry e = {.kind = ENTRY_ABORTED,
+                      .key_hash = record_key_hash(op->key),
+                      .status = STATUS_ABORTED,
+                      .client = client,
+                      .client_seq = seq};
+    struct pending *p = lead_log(c, r, &e, op->ptime_token);
+    if (p != NULL)
+        wait_for(c, p, WAIT_WRITE, op);
+}
+
 /* A blind put does not look at what is there. */
 static bool needs_current(const struct write *w)
 {
@@ -435,10 +449,12 @@ static void serve_write(struct core *c, struct replica *r, const struct operatio
         return;
     /* The token first: what an EXPIRE has removed looks unknown, but may have been executed. */
     enum status status = token_status(c, r, op->ptime_token);
-    if (status == STATUS_OK && overtaken(c, r, op))
-        status = STATUS_ABORTED;
     if (status == STATUS_OK)
         status = log_status(c, r);
+    if (status == STATUS_OK && overtaken(c, r, op)) {
+        log_aborted(c, r, op, op->client, op->seq);
+        return;
+    }
     struct write w;
     arena_reset(&c->arena, 4 * op->body.size + 4096);
     if (status == STATUS_OK)
@@ -479,14 +495,7 @@ static void serve_outcome(struct core *c, struct replica *r, const struct operat
         core_refuse(c, op->asker, status);
         return;
     }
-    struct entry e = {.kind = ENTRY_ABORTED,
-                      .key_hash = record_key_hash(op->key),
-                      .status = STATUS_ABORTED,
-                      .client = q.client_id,
-                      .client_seq = q.seq};
-    struct pending *p = lead_log(c, r, &e, op->ptime_token);
-    if (p != NULL)
-        wait_for(c, p, WAIT_WRITE, op);
+    log_aborted(c, r, op, q.client_id, q.seq);
 }
 
 /* ------------------------------------------------------------------ the door */
