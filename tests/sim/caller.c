@@ -24,12 +24,12 @@ struct caller {
     struct session_effects effects;
     uint32_t sockets[WORLD_ROUTERS_MAX];
     uint64_t timer_us;
-    bool acting; /* effects are being carried out */
+    bool acting;         /* effects are being carried out */
     uint64_t connection; /* raised whenever one is lost: order is kept within one (W8) */
 
-    uint32_t wanted;  /* operations still to be made up */
-    uint32_t under_way; /* of them, asked and not heard of */
-    bool thinking;    /* the next one is due at some time */
+    uint32_t wanted;                              /* operations still to be made up */
+    uint32_t under_way;                           /* of them, asked and not heard of */
+    bool thinking;                                /* the next one is due at some time */
     struct ticket tickets[CLIENT_WINDOW_MAX + 1]; /* user pointers point here */
     bool ticket_used[CLIENT_WINDOW_MAX + 1];
     size_t doubts[CLIENT_WINDOW_MAX]; /* items whose outcome is to be asked for */
@@ -104,8 +104,10 @@ static void completed(struct caller *c, const struct session_completion *done)
 {
     struct ticket *t = done->user;
     struct ticket ticket = *t;
-    struct history_heard heard = {.status = done->status, .flags = done->flags,
-                                  .version = done->version, .value = done->value};
+    struct history_heard heard = {.status = done->status,
+                                  .flags = done->flags,
+                                  .version = done->version,
+                                  .value = done->value};
     c->ticket_used[t - c->tickets] = false;
     uint8_t words[32];
     bytes_put_le64(words, c->index);
@@ -273,9 +275,13 @@ static struct write write_of(const struct caller *c, const struct checker_operat
         ENSURE(history_value(op->value, size_max, value) == STATUS_OK);
     if (op->expected_value.present)
         ENSURE(history_value(op->expected_value, size_max, expected) == STATUS_OK);
-    return (struct write){.precondition = op->precondition, .mutation = op->mutation,
-                          .want = op->want, .value = buffer_view(value), .delta = op->delta,
-                          .expected = op->expected, .expected_value = buffer_view(expected)};
+    return (struct write){.precondition = op->precondition,
+                          .mutation = op->mutation,
+                          .want = op->want,
+                          .value = buffer_view(value),
+                          .delta = op->delta,
+                          .expected = op->expected,
+                          .expected_value = buffer_view(expected)};
 }
 
 bool caller_ask(struct caller *c, uint32_t key, const struct checker_operation *op,
@@ -310,6 +316,7 @@ bool caller_ask(struct caller *c, uint32_t key, const struct checker_operation *
     item->client_id = session_client_id(c->session);
     item->seq = seq;
     item->op.session = session_number(c);
+    item->op.client = c->index + 1;
     item->deadline_ms = world_now_ms(c->world) + timeout_ms + timeout_ms / 50;
     if (ret_item != NULL)
         *ret_item = ticket->item;

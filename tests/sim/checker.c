@@ -7,7 +7,7 @@
 #include "proto/base/ensure.h"
 
 #define STEPS_MAX_DEFAULT 2000000u
-#define NONE SIZE_MAX
+#define NONE              SIZE_MAX
 
 static int version_compare(struct version a, struct version b)
 {
@@ -195,9 +195,9 @@ bool checker_step(const struct checker_operation *op, struct checker_state *stat
 
 /* The search.
  *
- * Operations that must be ordered stand in a list of events (calls and returns) in time order; those
- * in doubt in an array of their own. At each point any call before the first return may come next,
- * or any operation in doubt that was invoked before it. */
+ * Operations that must be ordered stand in a list of events (calls and returns) in time order;
+ * those in doubt in an array of their own. At each point any call before the first return may come
+ * next, or any operation in doubt that was invoked before it. */
 
 struct event {
     size_t op;
@@ -211,7 +211,10 @@ struct node_of { /* one operation that must be ordered, or is in doubt */
     size_t origin;      /* index in the caller's array */
     size_t call, reply; /* events; NONE when in doubt */
     size_t before;      /* the operation of the same session asked before it, or NONE */
-    size_t rank;        /* among the writes with versions; NONE */
+    /* Of a write: the nearest writes of its client that are done and were asked before and after.
+     */
+    size_t write_before, write_after;
+    size_t rank; /* among the writes with versions; NONE */
     uint64_t zobrist;
     bool ordered;
 };
@@ -264,8 +267,8 @@ static uint64_t mix(uint64_t z)
 static uint64_t state_hash(const struct checker_state *s, uint64_t salt)
 {
     const uint64_t words[] = {
-        s->value.present, s->value.number,        (uint64_t)s->value.n,   s->version.epoch,
-        s->version.seq,   s->last.epoch,          s->last.seq,            s->unheard_above.epoch,
+        s->value.present,     s->value.number,        (uint64_t)s->value.n, s->version.epoch,
+        s->version.seq,       s->last.epoch,          s->last.seq,          s->unheard_above.epoch,
         s->unheard_above.seq, s->unheard_below.epoch, s->unheard_below.seq,
     };
     uint64_t hash = salt;
@@ -290,7 +293,7 @@ static bool memo_place(uint64_t (*memo)[2], size_t capacity, const uint64_t key[
 static void memo_grow(struct search *s)
 {
     size_t capacity = s->memo_capacity == 0 ? 256 : s->memo_capacity * 2;
-    uint64_t (*memo)[2] = allocate(capacity, sizeof *memo);
+    uint64_t(*memo)[2] = allocate(capacity, sizeof *memo);
     for (size_t i = 0; i < s->memo_capacity; i++)
         if (s->memo[i][0] != 0 || s->memo[i][1] != 0)
             memo_place(memo, capacity, s->memo[i]);
@@ -359,9 +362,20 @@ static bool session_allows(const struct search *s, const struct node_of *n)
     return true;
 }
 
+/* Did it change something, as far as anybody heard? */
+static bool is_done_write(const struct node_of *n)
+{
+    return n->call != NONE && !n->op.read && n->op.status == STATUS_OK &&
+           n->op.mutation != MUTATION_NONE;
+}
+
 static bool may_come_next(const struct search *s, const struct node_of *n)
 {
     if (n->ordered || !session_allows(s, n))
+        return false;
+    if (n->write_before != NONE && !s->nodes[n->write_before].ordered && is_done_write(n))
+        return false;
+    if (n->write_after != NONE && s->nodes[n->write_after].ordered)
         return false;
     return n->rank == NONE || n->rank == s->ranked;
 }
@@ -564,6 +578,32 @@ static void prepare_sessions(struct search *s, struct sorted *sorted)
             s->nodes[sorted[i].op].before = sorted[i - 1].op;
 }
 
+static void prepare_clients(struct search *s, struct sorted *sorted)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < s->nodes_count; i++)
+        if (!s->nodes[i].op.read && s->nodes[i].op.client != 0)
+            sorted[count++] = (struct sorted){
+                .op = i, .session = s->nodes[i].op.client, .at = s->nodes[i].op.invoked};
+    qsort(sorted, count, sizeof *sorted, compare_sessions);
+    size_t last = NONE;
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0 && sorted[i].session != sorted[i - 1].session)
+            last = NONE;
+        s->nodes[sorted[i].op].write_before = last;
+        if (is_done_write(&s->nodes[sorted[i].op]))
+            last = sorted[i].op;
+    }
+    last = NONE;
+    for (size_t i = count; i-- > 0;) {
+        if (i + 1 < count && sorted[i].session != sorted[i + 1].session)
+            last = NONE;
+        s->nodes[sorted[i].op].write_after = last;
+        if (is_done_write(&s->nodes[sorted[i].op]))
+            last = sorted[i].op;
+    }
+}
+
 static void prepare_ranks(struct search *s, struct sorted *sorted)
 {
     size_t count = 0;
@@ -578,8 +618,7 @@ static void prepare_ranks(struct search *s, struct sorted *sorted)
 
 static bool is_put(const struct checker_operation *op)
 {
-    return !op->read &&
-           (op->mutation == MUTATION_PUT || op->mutation == MUTATION_PUT_KEEP_EXPIRY);
+    return !op->read && (op->mutation == MUTATION_PUT || op->mutation == MUTATION_PUT_KEEP_EXPIRY);
 }
 
 /* A put in doubt whose value was read, and which nobody else wrote, did happen, and with the
@@ -636,8 +675,14 @@ static void prepare(struct search *s, const struct checker_operation *operations
         const struct checker_operation *op = &operations[i];
         if (op->outcome == CHECKER_NOT_DONE || (op->outcome == CHECKER_IN_DOUBT && op->read))
             continue;
-        s->nodes[s->nodes_count] = (struct node_of){
-            .op = *op, .origin = i, .call = NONE, .reply = NONE, .before = NONE, .rank = NONE};
+        s->nodes[s->nodes_count] = (struct node_of){.op = *op,
+                                                    .origin = i,
+                                                    .call = NONE,
+                                                    .reply = NONE,
+                                                    .before = NONE,
+                                                    .write_before = NONE,
+                                                    .write_after = NONE,
+                                                    .rank = NONE};
         s->nodes[s->nodes_count].zobrist = mix(s->nodes_count * 2654435761u + 17);
         s->nodes_count++;
     }
@@ -645,6 +690,7 @@ static void prepare(struct search *s, const struct checker_operation *operations
     struct sorted *sorted = allocate(s->nodes_count, sizeof *sorted);
     prepare_events(s);
     prepare_sessions(s, sorted);
+    prepare_clients(s, sorted);
     prepare_ranks(s, sorted);
     prepare_doubts(s, sorted);
     free(sorted);
@@ -719,11 +765,14 @@ void checker_describe(const struct checker_operation *op, char *to, size_t size)
     describe_value(op->has_value ? op->value_seen : (struct checker_value){0}, seen, sizeof seen);
     if (op->outcome == CHECKER_DONE && op->returned != UINT64_MAX)
         snprintf(returned, sizeof returned, "%" PRIu64, op->returned);
-    snprintf(to, size, "[%" PRIu64 " - %s] session %" PRIu64 " %s %s%s -> %s %s version (%" PRIu64
-             ",%" PRIu64 ") value %s", op->invoked, returned, op->session,
-             op->read ? "get" : mutation_name(op->mutation), argument, condition,
+    snprintf(to, size,
+             "[%" PRIu64 " - %s] session %" PRIu64 " %s %s%s -> %s %s version (%" PRIu64 ",%" PRIu64
+             ") value %s",
+             op->invoked, returned, op->session, op->read ? "get" : mutation_name(op->mutation),
+             argument, condition,
              op->outcome == CHECKER_DONE       ? "done"
-             : op->outcome == CHECKER_NOT_DONE ? "not done" : "in doubt",
+             : op->outcome == CHECKER_NOT_DONE ? "not done"
+                                               : "in doubt",
              op->outcome == CHECKER_DONE ? status_name(op->status) : "", op->version.epoch,
              op->version.seq, seen);
 }

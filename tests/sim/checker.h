@@ -15,8 +15,11 @@
  * (design rule W8), those in doubt excepted; reads that follow each other without a write between
  * them may overtake each other.
  *
- * The search is Wing and Gong's with Lowe's memory of visited states. With few concurrent operations
- * and versions it is close to linear.
+ * Writes of one client (not 0) that change the key do so in the order in which they were invoked,
+ * whatever connections they took; one in doubt before all later ones that did, or never.
+ *
+ * The search is Wing and Gong's with Lowe's memory of visited states. With few concurrent
+ * operations and versions it is close to linear.
  */
 #ifndef TESTS_SIM_CHECKER_H
 #define TESTS_SIM_CHECKER_H
@@ -35,23 +38,23 @@ struct checker_value {
 
 struct checker_operation {
     /* What was asked. */
-    bool read;                       /* a get; else a write */
+    bool read; /* a get; else a write */
     enum precondition precondition;
     enum mutation mutation;
-    struct checker_value value;      /* of a put */
-    int64_t delta;                   /* of an increment */
-    struct version expected;         /* PRECONDITION_VERSION */
+    struct checker_value value;          /* of a put */
+    int64_t delta;                       /* of an increment */
+    struct version expected;             /* PRECONDITION_VERSION */
     struct checker_value expected_value; /* PRECONDITION_VALUE */
     enum want want;
-    uint64_t session;
+    uint64_t session, client;
     uint64_t invoked;
 
     /* What was heard. */
     enum checker_outcome outcome;
-    uint64_t returned;               /* DONE only */
-    enum status status;              /* OK, CONDITION, NOTFOUND, NOTNUMBER, OVERFLOW */
-    struct version version;          /* of the write's entry; of what a read shows; 0: not known */
-    bool has_value;                  /* value_seen is what a read or a want returned */
+    uint64_t returned;      /* DONE only */
+    enum status status;     /* OK, CONDITION, NOTFOUND, NOTNUMBER, OVERFLOW */
+    struct version version; /* of the write's entry; of what a read shows; 0: not known */
+    bool has_value;         /* value_seen is what a read or a want returned */
     struct checker_value value_seen;
 };
 
@@ -63,9 +66,9 @@ enum checker_verdict {
 
 struct checker_result {
     enum checker_verdict verdict;
-    uint64_t steps;       /* states tried */
-    size_t reached;       /* most DONE operations that any attempt could order */
-    size_t stuck;         /* BROKEN: index of an operation that could not be ordered then */
+    uint64_t steps; /* states tried */
+    size_t reached; /* most DONE operations that any attempt could order */
+    size_t stuck;   /* BROKEN: index of an operation that could not be ordered then */
 };
 
 /* Judge operations[0..count), in any order. steps_max bounds the search (0: a default). */

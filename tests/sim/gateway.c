@@ -9,7 +9,7 @@
 #include "tests/sim/world.h"
 
 #define NODES_KNOWN_MAX 32
-#define NO_SOCKET UINT32_MAX
+#define NO_SOCKET       UINT32_MAX
 
 enum arrival_kind { ARRIVAL_ASKED, ARRIVAL_GONE, ARRIVAL_ANSWERED, ARRIVAL_CONNECTED };
 

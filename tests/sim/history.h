@@ -14,12 +14,12 @@
 struct world;
 
 struct history_item {
-    uint32_t key;      /* number; history_key() has the text */
+    uint32_t key; /* number; history_key() has the text */
     uint32_t client;
     uint64_t client_id, seq; /* the operation's id */
     struct checker_operation op;
     bool ended;
-    uint64_t deadline_ms;    /* in the client's clock: it must have ended by then */
+    uint64_t deadline_ms; /* in the client's clock: it must have ended by then */
 };
 
 struct history {

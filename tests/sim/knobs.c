@@ -159,8 +159,9 @@ void knobs_draw(struct knobs *k, struct random *r)
 
 static void print_weather(const char *name, const struct network_weather *w)
 {
-    printf("  %-8s delay %" PRIu64 "-%" PRIu64 " us%s loss %u double %u late %u (of 1000, up to %"
-           PRIu64 " ms)\n", name, w->delay_min_us, w->delay_max_us,
+    printf("  %-8s delay %" PRIu64 "-%" PRIu64
+           " us%s loss %u double %u late %u (of 1000, up to %" PRIu64 " ms)\n",
+           name, w->delay_min_us, w->delay_max_us,
            w->datagrams ? " datagrams:" : " connections; if datagrams:", w->loss_per_mille,
            w->double_per_mille, w->late_per_mille, w->late_max_us / 1000);
 }
@@ -169,20 +170,21 @@ void knobs_print(const struct knobs *k)
 {
     printf("  nodes %u routers %u clients %u partitions %u copies %u\n", k->nodes, k->routers,
            k->clients, k->partitions, k->copies);
-    printf("  pending %u (%" PRIu64 " bytes) waiters %u slots %u segment %" PRIu64 " retention %"
-           PRIu64 " overlay %" PRIu64 "%s sync %" PRIu64 "-%" PRIu64 " us\n", k->pending_max,
-           k->pending_bytes_max, k->waiters_max, k->slots, k->segment_size, k->retention_size,
-           k->overlay_entries_min, k->cold_reads ? " cold reads" : "", k->sync_min_us,
-           k->sync_max_us);
+    printf("  pending %u (%" PRIu64 " bytes) waiters %u slots %u segment %" PRIu64
+           " retention %" PRIu64 " overlay %" PRIu64 "%s sync %" PRIu64 "-%" PRIu64 " us\n",
+           k->pending_max, k->pending_bytes_max, k->waiters_max, k->slots, k->segment_size,
+           k->retention_size, k->overlay_entries_min, k->cold_reads ? " cold reads" : "",
+           k->sync_min_us, k->sync_max_us);
     printf("  operations %u window %u pipeline %u keys %u deadlines %" PRIu64 "-%" PRIu64
-           " ms value %u silence %" PRIu64 " ms attempt %" PRIu64 " ms\n", k->operations,
-           k->window, k->pipeline, k->keys, k->deadline_min_ms, k->deadline_max_ms,
+           " ms value %u silence %" PRIu64 " ms attempt %" PRIu64 " ms\n",
+           k->operations, k->window, k->pipeline, k->keys, k->deadline_min_ms, k->deadline_max_ms,
            k->value_size_max, k->silence_ms, k->attempt_ms);
-    printf("  every (ms): crash %" PRIu64 " of routers %" PRIu64 " of all %" PRIu64 " pause %"
-           PRIu64 " cut %" PRIu64 " reset %" PRIu64 " stall %" PRIu64 " disk error %" PRIu64
-           " full %" PRIu64 " checkpoint %" PRIu64 " clock %" PRIu64 "\n", k->crash_node_ms,
-           k->crash_router_ms, k->crash_all_ms, k->pause_ms, k->block_ms, k->reset_ms, k->stall_ms,
-           k->disk_error_ms, k->disk_full_ms, k->checkpoint_ms, k->clock_ms);
+    printf("  every (ms): crash %" PRIu64 " of routers %" PRIu64 " of all %" PRIu64
+           " pause %" PRIu64 " cut %" PRIu64 " reset %" PRIu64 " stall %" PRIu64
+           " disk error %" PRIu64 " full %" PRIu64 " checkpoint %" PRIu64 " clock %" PRIu64 "\n",
+           k->crash_node_ms, k->crash_router_ms, k->crash_all_ms, k->pause_ms, k->block_ms,
+           k->reset_ms, k->stall_ms, k->disk_error_ms, k->disk_full_ms, k->checkpoint_ms,
+           k->clock_ms);
     print_weather("clients", &k->weather[NETWORK_CLIENT]);
     print_weather("routers", &k->weather[NETWORK_ROUTER]);
     print_weather("nodes", &k->weather[NETWORK_NODE]);

@@ -16,8 +16,8 @@
 #include "tests/sim/watch.h"
 #include "tests/sim/world.h"
 
-#define HEARTBEAT_US 100000u
-#define WALL_BASE_MS 1700000000000u
+#define HEARTBEAT_US   100000u
+#define WALL_BASE_MS   1700000000000u
 #define SPACE_CHECK_MS 1000u
 
 /* Something for the next turn. */
@@ -268,9 +268,11 @@ static void say_restored(struct machine *m, uint64_t after)
     world_say(m->world, "n%u  replays after %" PRIu64, m->index, after);
     for (uint32_t p = 0; p < m->map->partition_count; p++)
         if (node_replica(m->node, p, &v))
-            world_say(m->world, "n%u  p%u slot %u promised %" PRIu64 " commit (%" PRIu64 ",%"
-                      PRIu64 ") last %" PRIu64, m->index, p, v.slot, v.promised_epoch,
-                      v.commit_epoch, v.commit_seq, v.last_seq);
+            world_say(m->world,
+                      "n%u  p%u slot %u promised %" PRIu64 " commit (%" PRIu64 ",%" PRIu64
+                      ") last %" PRIu64,
+                      m->index, p, v.slot, v.promised_epoch, v.commit_epoch, v.commit_seq,
+                      v.last_seq);
 }
 
 static enum status recover(struct machine *m, uint64_t node_tag, struct error *reterr)
@@ -322,10 +324,10 @@ static void dial_peers(struct machine *m)
     for (uint32_t i = 0; i < m->world->knobs.nodes; i++) {
         if (i == m->index)
             continue;
-        m->control[i] = network_dial(network, ENDPOINT_NODE(m->index), ENDPOINT_NODE(i),
-                                     NETWORK_NODE);
-        m->append[i] = network_dial(network, ENDPOINT_NODE(m->index), ENDPOINT_NODE(i),
-                                    NETWORK_NODE);
+        m->control[i] =
+            network_dial(network, ENDPOINT_NODE(m->index), ENDPOINT_NODE(i), NETWORK_NODE);
+        m->append[i] =
+            network_dial(network, ENDPOINT_NODE(m->index), ENDPOINT_NODE(i), NETWORK_NODE);
     }
 }
 
@@ -431,13 +433,11 @@ static struct inbox_item *inbox_add(struct machine *m, enum node_event_kind kind
     return item;
 }
 
-void machine_asked(struct machine *m, uint64_t source, enum network_class class,
-                   struct bytes frame)
+void machine_asked(struct machine *m, uint64_t source, enum network_class class, struct bytes frame)
 {
     if (!m->alive)
         return;
-    struct inbox_item *item =
-        inbox_add(m, class == NETWORK_NODE ? NODE_PEER : NODE_REQUEST);
+    struct inbox_item *item = inbox_add(m, class == NETWORK_NODE ? NODE_PEER : NODE_REQUEST);
     item->memory = malloc(frame.size + 1);
     ENSURE(item->memory != NULL);
     memcpy(item->memory, frame.data, frame.size);
@@ -495,8 +495,8 @@ static void disk_work(struct machine *m)
     bool armed = is_armed(faults);
     m->disk_busy = true;
     disk_sim_begin_torn_write(m->disk, true);
-    m->disk_status = group ? log_group_write(m->log, m->group)
-                           : log_prepare(m->log, &m->prepare_wanted);
+    m->disk_status =
+        group ? log_group_write(m->log, m->group) : log_prepare(m->log, &m->prepare_wanted);
     if (armed && !is_armed(faults)) {
         world_say(m->world, "n%u  its disk fails", m->index);
         if (group)
@@ -543,8 +543,7 @@ static void checkpoint_step(void *arg, uint64_t life, uint64_t unused)
     m->checkpoint_ended = ended;
     if (ended)
         wake(m);
-    if (random_chance(&m->random, m->world->knobs.checkpoint_crash_per_mille) &&
-        !m->world->calm) {
+    if (random_chance(&m->random, m->world->knobs.checkpoint_crash_per_mille) && !m->world->calm) {
         world_say(m->world, "n%u  in the middle of a checkpoint", m->index);
         m->world->reached[REACH_checkpoint_deaths]++;
         machine_end(m, MACHINE_POWER);
@@ -579,8 +578,8 @@ static enum status append_records(struct machine *m)
     if (m->world->tracing)
         say_records(m, out->records_first, buffer_view(&out->records));
     watch_records(m->world->watch, m->index, out->records_first, buffer_view(&out->records));
-    enum status status = log_append(m->log, out->records_first, out->records_count,
-                                    buffer_view(&out->records));
+    enum status status =
+        log_append(m->log, out->records_first, out->records_count, buffer_view(&out->records));
     buffer_clear(&out->records);
     out->records_count = 0;
     return status;
@@ -626,7 +625,9 @@ static void fetch_arrives(void *arg, uint64_t life, uint64_t index)
         return;
     struct fetch_job *job = &m->fetches[index];
     inbox_add(m, NODE_FETCHED)->event = (struct node_event){
-        .kind = NODE_FETCHED, .ticket = job->ticket, .generation = job->generation,
+        .kind = NODE_FETCHED,
+        .ticket = job->ticket,
+        .generation = job->generation,
         .lsn = index}; /* the turn looks the item up: the array may move until then */
 }
 
@@ -666,8 +667,11 @@ static void submit_fetch(struct machine *m, struct node_effect *e)
     }
     if (index == m->fetches_count)
         m->fetches_count++;
-    m->fetches[index] = (struct fetch_job){.ticket = e->ticket, .generation = e->generation,
-                                           .digest = e->digest, .slot = e->slot, .key = e->frame,
+    m->fetches[index] = (struct fetch_job){.ticket = e->ticket,
+                                           .generation = e->generation,
+                                           .digest = e->digest,
+                                           .slot = e->slot,
+                                           .key = e->frame,
                                            .used = true};
     e->frame = (struct buffer){.size_max = 1};
     queue_add(&m->world->queue, random_spread(&m->random, 10, 20000), fetch_reads, m, m->life,
@@ -888,8 +892,8 @@ void machine_limit_disk(struct machine *m, bool limited)
     if (!limited)
         return;
     ENSURE(m->disk->verbs->space(m->disk, &free_bytes, &total) == STATUS_OK);
-    faults->size_max = total - free_bytes + random_below(&m->random, 4) *
-                                                (m->world->knobs.segment_size / 2) + 1;
+    faults->size_max =
+        total - free_bytes + random_below(&m->random, 4) * (m->world->knobs.segment_size / 2) + 1;
 }
 
 void machine_expect_refusal(struct machine *m, bool expected)

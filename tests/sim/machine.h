@@ -1,5 +1,5 @@
-/* Machine: a storage node's hands in the simulator: disk, table, log, store, clock, and the turns of
- * its loop. Disk and table survive the process; everything else is made anew at each boot.
+/* Machine: a storage node's hands in the simulator: disk, table, log, store, clock, and the turns
+ * of its loop. Disk and table survive the process; everything else is made anew at each boot.
  *
  * Turns are those of storage/loop.c: all events, node_flush(), care (checkpoint, space), records to
  * the log, a group to the disk, then the messages. A group's write takes virtual time; a crash
@@ -42,15 +42,16 @@ void machine_asked(struct machine *m, uint64_t source, enum network_class class,
                    struct bytes frame);
 
 /* Troubles. */
-void machine_pause(struct machine *m, uint64_t ms);    /* SIGSTOP, for so long */
-void machine_stall(struct machine *m, uint64_t ms);    /* the disk takes its time */
-void machine_checkpoint(struct machine *m);            /* as if it were due */
+void machine_pause(struct machine *m, uint64_t ms);         /* SIGSTOP, for so long */
+void machine_stall(struct machine *m, uint64_t ms);         /* the disk takes its time */
+void machine_checkpoint(struct machine *m);                 /* as if it were due */
 void machine_set_clock(struct machine *m, int64_t step_ms); /* the wall clock jumps */
 struct disk_sim_faults *machine_faults(struct machine *m);
 /* The file system is this full (bytes), 0: it has room. */
 void machine_limit_disk(struct machine *m, bool limited);
 void machine_calm(struct machine *m);
-/* Flip a bit in the log that lies well below its end; again: back. Only while the process is dead. */
+/* Flip a bit in the log that lies well below its end; again: back. Only while the process is dead.
+ */
 void machine_damage_log(struct machine *m);
 /* The next boots must be refused, for the log is damaged (true), or must succeed. */
 void machine_expect_refusal(struct machine *m, bool expected);

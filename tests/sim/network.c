@@ -5,12 +5,12 @@
 
 #include "proto/base/ensure.h"
 
-#define NOTHING UINT32_MAX
+#define NOTHING       UINT32_MAX
 #define REDIAL_MIN_US 20000
 #define REDIAL_MAX_US 1000000
-#define BREAK_MIN_US 300000   /* a blocked connection with frames waiting breaks after so long */
-#define BREAK_MAX_US 4000000
-#define HEARTBEAT_US 1500000  /* until the other end of a dead machine's connection notices */
+#define BREAK_MIN_US  300000 /* a blocked connection with frames waiting breaks after so long */
+#define BREAK_MAX_US  4000000
+#define HEARTBEAT_US  1500000 /* until the other end of a dead machine's connection notices */
 
 enum direction { ASKING, ANSWERING };
 
@@ -32,9 +32,9 @@ struct lane {
 struct session {
     uint32_t socket, from, to;
     enum network_class class;
-    bool broken;         /* nothing can be sent any more */
-    bool drop[2];        /* what is still under way in this direction is lost */
-    bool breaking;       /* it will break unless the path opens */
+    bool broken;   /* nothing can be sent any more */
+    bool drop[2];  /* what is still under way in this direction is lost */
+    bool breaking; /* it will break unless the path opens */
     struct lane lanes[2];
 };
 
@@ -126,8 +126,11 @@ static uint32_t parcel_new(struct network *n, uint32_t session, enum direction d
     uint8_t *data = malloc(frame.size == 0 ? 1 : frame.size);
     ENSURE(data != NULL);
     memcpy(data, frame.data, frame.size);
-    n->parcels[i] = (struct parcel){.data = data, .size = frame.size, .session = session,
-                                    .direction = direction, .next = NOTHING};
+    n->parcels[i] = (struct parcel){.data = data,
+                                    .size = frame.size,
+                                    .session = session,
+                                    .direction = direction,
+                                    .next = NOTHING};
     return i;
 }
 
@@ -190,8 +193,10 @@ static void dial(void *arg, uint64_t socket, uint64_t unused)
     s->session = n->sessions_count++;
     s->attempts = 0;
     struct lane empty = {.waiting = NOTHING, .waiting_end = NOTHING};
-    n->sessions[s->session] = (struct session){.socket = (uint32_t)socket, .from = s->from,
-                                               .to = s->to, .class = s->class,
+    n->sessions[s->session] = (struct session){.socket = (uint32_t)socket,
+                                               .from = s->from,
+                                               .to = s->to,
+                                               .class = s->class,
                                                .lanes = {empty, empty}};
     socket_tell(n, (uint32_t)socket, true);
 }
@@ -207,7 +212,8 @@ static void notice(void *arg, uint64_t socket, uint64_t session)
     redial(n, (uint32_t)socket);
 }
 
-/* The connection is no more; its socket hears of it in notice_us. keep: what was asked may arrive. */
+/* The connection is no more; its socket hears of it in notice_us. keep: what was asked may arrive.
+ */
 static void session_break(struct network *n, uint32_t session, uint64_t notice_us, bool keep)
 {
     struct session *s = &n->sessions[session];

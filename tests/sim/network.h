@@ -55,8 +55,8 @@ void network_destroy(struct network **network_p);
 void network_set_weather(struct network *n, enum network_class class,
                          const struct network_weather *weather);
 
-/* The process at endpoint begins to listen, or is dead. Death breaks its connections: the other ends
- * notice soon (quick), or when their heartbeats fail. Its own sockets are gone with it. */
+/* The process at endpoint begins to listen, or is dead. Death breaks its connections: the other
+ * ends notice soon (quick), or when their heartbeats fail. Its own sockets are gone with it. */
 void network_process_up(struct network *n, uint32_t endpoint);
 void network_process_dead(struct network *n, uint32_t endpoint, bool quick);
 

@@ -1,5 +1,6 @@
-/* Reach: what must happen now and then in the random worlds, or they prove nothing. Counted in every
- * run, summed over a sweep; `sim --seeds` prints the sums and names what was never reached. */
+/* Reach: what must happen now and then in the random worlds, or they prove nothing. Counted in
+ * every run, summed over a sweep; `sim --seeds` prints the sums and names what was never reached.
+ */
 #ifndef TESTS_SIM_REACH_H
 #define TESTS_SIM_REACH_H
 

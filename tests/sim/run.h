@@ -1,5 +1,5 @@
-/* Run: one world in a process of its own, so that whatever it does (an ENSURE, a sanitizer's report)
- * is a result. */
+/* Run: one world in a process of its own, so that whatever it does (an ENSURE, a sanitizer's
+ * report) is a result. */
 #ifndef TESTS_SIM_RUN_H
 #define TESTS_SIM_RUN_H
 

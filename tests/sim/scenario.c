@@ -105,7 +105,8 @@ static void run_hang(struct world *w)
         world_fail(w, "W7", "writes are logged though the replica has stood still for a second");
 }
 
-/* Trap 25. A bit of the log flips while the node is down: it says so, and serves when it is mended. */
+/* Trap 25. A bit of the log flips while the node is down: it says so, and serves when it is mended.
+ */
 static void run_damage(struct world *w)
 {
     work_and_wait(w, 0, w->knobs.clients - 1, 60);
@@ -195,8 +196,8 @@ static void run_bad_disk(struct world *w)
 
 const struct scenario scenarios[] = {
     {"calm", "nothing goes wrong", NULL, run_calm},
-    {"lost-tail", "the primary loses what its replica has, and the link is bad afterwards", two_nodes,
-     run_lost_tail},
+    {"lost-tail", "the primary loses what its replica has, and the link is bad afterwards",
+     two_nodes, run_lost_tail},
     {"hang", "a replica stands still, and heartbeats with it", knobs_hang, run_hang},
     {"damage", "a bit flips in the log of a node that is down", knobs_damage, run_damage},
     {"late-duplicate", "requests come again two hours later", knobs_late, run_late_duplicate},

@@ -7,7 +7,7 @@
 
 struct scenario {
     const char *name;
-    const char *sentence; /* what happens */
+    const char *sentence;           /* what happens */
     void (*knobs)(struct knobs *k); /* changes to knobs_calm(); may be NULL */
     void (*run)(struct world *w);   /* after world_start(); before world_calm() */
 };

@@ -76,8 +76,10 @@ static bool next_seed(void *arg, struct run_order *ret)
     struct sweep *b = arg;
     if (b->next > b->o->last)
         return false;
-    *ret = (struct run_order){.seed = b->next++, .scenario = b->o->scenario,
-                              .operations = b->o->operations, .mutant = b->o->mutant};
+    *ret = (struct run_order){.seed = b->next++,
+                              .scenario = b->o->scenario,
+                              .operations = b->o->operations,
+                              .mutant = b->o->mutant};
     return true;
 }
 
@@ -123,21 +125,24 @@ static int run_seeds(const struct options *o)
         print_reached(b.reached);
     printf("%" PRIu64 " seeds, %" PRIu64 " failed; %" PRIu64 " operations (%" PRIu64
            " in doubt), %" PRIu64 " events, %" PRIu64 " simulated seconds, %" PRIu64
-           " keys undecided\n", b.runs, b.failures, b.operations, b.in_doubt, b.events,
-           b.simulated_ms / 1000, b.undecided);
+           " keys undecided\n",
+           b.runs, b.failures, b.operations, b.in_doubt, b.events, b.simulated_ms / 1000,
+           b.undecided);
     return b.failures == 0 ? 0 : 1;
 }
 
 static int run_one(const struct options *o)
 {
-    struct run_order order = {.seed = o->first, .scenario = o->scenario,
-                              .operations = o->operations, .mutant = o->mutant,
+    struct run_order order = {.seed = o->first,
+                              .scenario = o->scenario,
+                              .operations = o->operations,
+                              .mutant = o->mutant,
                               .tracing = o->tracing};
     struct run_result r;
     run_here(&order, &r);
     printf("seed %" PRIu64 ": %" PRIu64 " operations (%" PRIu64 " in doubt), %" PRIu64
-           " events, %" PRIu64 " ms simulated, trace %016" PRIx64 "\n", o->first, r.operations,
-           r.in_doubt, r.events, r.simulated_ms, r.trace_hash);
+           " events, %" PRIu64 " ms simulated, trace %016" PRIx64 "\n",
+           o->first, r.operations, r.in_doubt, r.events, r.simulated_ms, r.trace_hash);
     if (r.failed)
         print_failure(&order, &r);
     return r.failed;
@@ -152,7 +157,8 @@ static int check_determinism(const struct options *o)
         run_here(&order, &b);
         if (a.trace_hash != b.trace_hash || a.events != b.events) {
             printf("FAILED seed %" PRIu64 " runs differently the second time: traces %016" PRIx64
-                   " and %016" PRIx64 "\n", seed, a.trace_hash, b.trace_hash);
+                   " and %016" PRIx64 "\n",
+                   seed, a.trace_hash, b.trace_hash);
             return 1;
         }
     }
@@ -176,8 +182,8 @@ static bool next_hunt(void *arg, struct run_order *ret)
     struct hunt *h = arg;
     if (h->next > h->last)
         return false;
-    *ret = (struct run_order){.seed = h->next++, .scenario = h->scenario, .mutant = h->mutant,
-                              .quiet = true};
+    *ret = (struct run_order){
+        .seed = h->next++, .scenario = h->scenario, .mutant = h->mutant, .quiet = true};
     return true;
 }
 
@@ -204,7 +210,9 @@ static bool hunt_mutant(const struct options *o, size_t index, bool directed,
     bool all = true;
     for (unsigned start = 0; start < o->starts; start++) {
         uint64_t first = o->first + start * 100000;
-        struct hunt h = {.o = o, .mutant = mutants[index].number, .next = first,
+        struct hunt h = {.o = o,
+                         .mutant = mutants[index].number,
+                         .next = first,
                          .last = first + (directed ? 20 : o->seeds_max) - 1,
                          .scenario = directed ? mutants[index].scenario : NULL};
         run_many(o->jobs, next_hunt, hunt_done, &h);
@@ -347,77 +355,85 @@ static bool parse_seeds(const char *text, struct options *o)
     return sscanf(text, "%" SCNu64 "-%" SCNu64, &o->first, &o->last) == 2 && o->first <= o->last;
 }
 
+static bool parse_one(int c, const char *text, struct options *o)
+{
+    uint64_t number = text == NULL ? 0 : strtoull(text, NULL, 10);
+    switch (c) {
+    case 's':
+        o->first = o->last = number;
+        o->one_seed = true;
+        return true;
+    case 'S':
+        return parse_seeds(text, o);
+    case 'l': /* instead of --seeds, when the long tests are wanted */
+        return getenv("DUET_TEST_LONG") == NULL || parse_seeds(text, o);
+    case 'm':
+        o->mutant = (unsigned)number;
+        return true;
+    case 'M':
+        o->mutants = true;
+        return true;
+    case 't':
+        o->tracing = true;
+        return true;
+    case 'o':
+        o->operations = (uint32_t)number;
+        return true;
+    case 'j':
+        o->jobs = (unsigned)number;
+        return number >= 1 && number <= 16;
+    case 'd':
+        o->check_determinism = true;
+        return true;
+    case 'c':
+        o->scenario = text;
+        return true;
+    case 'a':
+        o->starts = (unsigned)number;
+        return number >= 1 && number <= MUTANT_STARTS;
+    case 'r':
+        o->reach = true;
+        return true;
+    case 'f':
+        o->file = text;
+        return true;
+    case 'x':
+        o->seeds_max = number;
+        return true;
+    default:
+        return false;
+    }
+}
+
 static bool parse(int argc, char **argv, struct options *o)
 {
     static const struct option known[] = {
-        {"seed", required_argument, NULL, 's'},       {"seeds", required_argument, NULL, 'S'},
-        {"mutant", required_argument, NULL, 'm'},     {"mutants", no_argument, NULL, 'M'},
-        {"trace", no_argument, NULL, 't'},            {"operations", required_argument, NULL, 'o'},
-        {"jobs", required_argument, NULL, 'j'},       {"determinism", no_argument, NULL, 'd'},
-        {"scenario", required_argument, NULL, 'c'},   {"starts", required_argument, NULL, 'a'},
-        {"seeds-max", required_argument, NULL, 'x'},  {"file", required_argument, NULL, 'f'},
+        {"seed", required_argument, NULL, 's'},
+        {"seeds", required_argument, NULL, 'S'},
+        {"mutant", required_argument, NULL, 'm'},
+        {"mutants", no_argument, NULL, 'M'},
+        {"trace", no_argument, NULL, 't'},
+        {"operations", required_argument, NULL, 'o'},
+        {"jobs", required_argument, NULL, 'j'},
+        {"determinism", no_argument, NULL, 'd'},
+        {"scenario", required_argument, NULL, 'c'},
+        {"starts", required_argument, NULL, 'a'},
+        {"seeds-max", required_argument, NULL, 'x'},
+        {"file", required_argument, NULL, 'f'},
+        {"long-seeds", required_argument, NULL, 'l'},
         {"reach", no_argument, NULL, 'r'},
-        {"long-seeds", required_argument, NULL, 'l'}, {NULL, 0, NULL, 0},
+        {NULL, 0, NULL, 0},
     };
     bool good = true;
-    for (int c; good && (c = getopt_long(argc, argv, "", known, NULL)) != -1;) {
-        uint64_t number = optarg == NULL ? 0 : strtoull(optarg, NULL, 10);
-        switch (c) {
-        case 's':
-            o->first = o->last = number;
-            o->one_seed = true;
-            break;
-        case 'S':
-            good = parse_seeds(optarg, o);
-            break;
-        case 'm':
-            o->mutant = (unsigned)number;
-            break;
-        case 'M':
-            o->mutants = true;
-            break;
-        case 't':
-            o->tracing = true;
-            break;
-        case 'o':
-            o->operations = (uint32_t)number;
-            break;
-        case 'j':
-            o->jobs = (unsigned)number;
-            break;
-        case 'd':
-            o->check_determinism = true;
-            break;
-        case 'c':
-            o->scenario = optarg;
-            break;
-        case 'a':
-            o->starts = (unsigned)number;
-            break;
-        case 'r':
-            o->reach = true;
-            break;
-        case 'f':
-            o->file = optarg;
-            break;
-        case 'l': /* instead of --seeds, when the long tests are wanted */
-            good = getenv("DUET_TEST_LONG") == NULL || parse_seeds(optarg, o);
-            break;
-        case 'x':
-            o->seeds_max = number;
-            break;
-        default:
-            good = false;
-        }
-    }
-    return good && optind == argc && o->jobs >= 1 && o->jobs <= 16 && o->starts >= 1 &&
-           o->starts <= MUTANT_STARTS;
+    for (int c; good && (c = getopt_long(argc, argv, "", known, NULL)) != -1;)
+        good = parse_one(c, optarg, o);
+    return good && optind == argc;
 }
 
 int main(int argc, char **argv)
 {
-    struct options o = {.first = 1, .last = 10, .jobs = 2, .starts = MUTANT_STARTS,
-                        .seeds_max = 500};
+    struct options o = {
+        .first = 1, .last = 10, .jobs = 2, .starts = MUTANT_STARTS, .seeds_max = 500};
     if (!parse(argc, argv, &o)) {
         usage();
         return 2;

@@ -46,8 +46,12 @@ static void spy_abort(struct table *t)
 }
 
 static const struct table_verbs spy_verbs = {
-    .reader_new = spy_reader_new, .begin = spy_begin, .put = spy_put, .blob_put = spy_blob_put,
-    .commit = spy_commit,         .abort = spy_abort,
+    .reader_new = spy_reader_new,
+    .begin = spy_begin,
+    .put = spy_put,
+    .blob_put = spy_blob_put,
+    .commit = spy_commit,
+    .abort = spy_abort,
 };
 
 static bool between(void *arg)

@@ -1,7 +1,7 @@
 /* Steps: runs a checkpoint one transaction at a time, so that other things happen in between.
  *
- * checkpoint_run() is blocking code. It is run again for each step, a transaction further each time;
- * what came before is written again, the same rows with the same values.
+ * checkpoint_run() is blocking code. It is run again for each step, a transaction further each
+ * time; what came before is written again, the same rows with the same values.
  */
 #ifndef TESTS_SIM_STEPS_H
 #define TESTS_SIM_STEPS_H

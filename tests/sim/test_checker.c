@@ -17,11 +17,12 @@
 /* A store with one key, written down once more and differently, that serves random sessions. */
 struct plan {
     size_t count;
-    unsigned sessions;      /* concurrent ones */
-    unsigned pipeline;      /* operations one session has under way */
+    unsigned sessions; /* concurrent ones */
+    unsigned pipeline; /* operations one session has under way */
     uint32_t doubt_per_mille;
-    bool versions;          /* answers carry them */
-    unsigned increments;    /* of ten writes */
+    bool clients;        /* writes keep their order, those in doubt too */
+    bool versions;       /* answers carry them */
+    unsigned increments; /* of ten writes */
 };
 
 struct history {
@@ -42,8 +43,8 @@ static void ask(struct random *r, const struct plan *plan, size_t i, struct chec
     if (op->read)
         return;
     op->want = (enum want)random_below(r, 3);
-    op->precondition = random_chance(r, 500) ? PRECONDITION_NONE
-                                             : (enum precondition)random_below(r, 5);
+    op->precondition =
+        random_chance(r, 500) ? PRECONDITION_NONE : (enum precondition)random_below(r, 5);
     op->mutation = random_chance(r, 150) ? MUTATION_DELETE : MUTATION_PUT;
     if (random_below(r, 10) < plan->increments) {
         op->mutation = MUTATION_INCREMENT;
@@ -76,6 +77,7 @@ static void lay_out(struct random *r, const struct plan *plan, struct history *h
                 break;
             }
         op->session = session + 1;
+        op->client = plan->clients ? session + 1 : 0;
         op->invoked = start;
         uint64_t point = start + random_below(r, 30);
         if (point <= last_point[session])
@@ -87,7 +89,8 @@ static void lay_out(struct random *r, const struct plan *plan, struct history *h
         op->outcome = CHECKER_DONE;
         if (random_chance(r, plan->doubt_per_mille)) {
             op->outcome = CHECKER_IN_DOUBT;
-            h->point[i] = random_chance(r, 500) ? 0 : point + random_below(r, 200);
+            uint64_t later = plan->clients ? 0 : random_below(r, 200);
+            h->point[i] = random_chance(r, 500) ? 0 : point + later;
         }
     }
 }
@@ -103,7 +106,8 @@ static void answer_write(const struct plan *plan, struct checker_operation *op,
     struct checker_value before = now->value;
     bool same_version = before.present && now->version.seq == op->expected.seq;
     bool same_value = before.present && op->expected_value.present &&
-                      before.n == op->expected_value.n && before.number == op->expected_value.number;
+                      before.n == op->expected_value.n &&
+                      before.number == op->expected_value.number;
     bool holds = op->precondition == PRECONDITION_NONE ||
                  (op->precondition == PRECONDITION_ABSENT && !before.present) ||
                  (op->precondition == PRECONDITION_PRESENT && before.present) ||
@@ -120,8 +124,8 @@ static void answer_write(const struct plan *plan, struct checker_operation *op,
         if (op->mutation == MUTATION_DELETE)
             now->value = (struct checker_value){0};
         if (op->mutation == MUTATION_INCREMENT)
-            now->value = (struct checker_value){
-                true, true, (before.present ? before.n : 0) + op->delta};
+            now->value =
+                (struct checker_value){true, true, (before.present ? before.n : 0) + op->delta};
         now->version = place;
     }
     op->version = plan->versions ? place : (struct version){0};
@@ -159,8 +163,8 @@ static void serve(struct random *r, const struct plan *plan, struct history *h)
         op->expected = random_chance(r, 600) && now.value.present
                            ? now.version
                            : (struct version){1, seq > 3 ? seq - 3 : 100000};
-        op->expected_value = random_chance(r, 600) && now.value.present ? now.value
-                                                                        : text_value(-5);
+        op->expected_value =
+            random_chance(r, 600) && now.value.present ? now.value : text_value(-5);
         if (op->read)
             answer_read(plan, op, &now);
         else
@@ -184,6 +188,28 @@ static void make(struct random *r, const struct plan *plan, struct history *h)
             h->ops[i].expected_value = text_value(-5);
 }
 
+static bool changes(const struct checker_operation *op)
+{
+    return !op->read && op->outcome == CHECKER_DONE && op->status == STATUS_OK &&
+           op->mutation != MUTATION_NONE;
+}
+
+/* Writes of a client in the order of their asking. */
+static bool client_allows(const struct history *h, const bool *used, size_t i)
+{
+    const struct checker_operation *op = &h->ops[i];
+    for (size_t j = 0; j < h->count; j++) {
+        const struct checker_operation *other = &h->ops[j];
+        if (op->read || op->client == 0 || other->client != op->client || !changes(other))
+            continue;
+        bool missing = other->invoked < op->invoked && !used[j];
+        bool overtaken = other->invoked > op->invoked && used[j];
+        if (overtaken || (missing && changes(op)))
+            return false;
+    }
+    return true;
+}
+
 /* Brute force: try every order that time and sessions allow. */
 static bool may_be_next(const struct history *h, const bool *used, size_t i)
 {
@@ -198,7 +224,7 @@ static bool may_be_next(const struct history *h, const bool *used, size_t i)
             other->invoked < op->invoked && !(op->read && other->read))
             return false;
     }
-    return true;
+    return client_allows(h, used, i);
 }
 
 static bool brute_force(const struct history *h, bool *used, struct checker_state state)
@@ -275,6 +301,7 @@ static struct plan random_plan(struct random *r, size_t count_max)
         .sessions = (unsigned)random_range(r, 1, 12),
         .pipeline = (unsigned)random_range(r, 1, 3),
         .doubt_per_mille = random_chance(r, 400) ? 0 : (uint32_t)random_below(r, 60),
+        .clients = random_chance(r, 500),
         .versions = random_chance(r, 700),
         .increments = (unsigned)random_below(r, 10),
     };
@@ -291,8 +318,7 @@ static void test_checker__a_thousand_good_histories_are_good(void **state)
         make(&r, &plan, &h);
         if (judge(&h) != CHECKER_GOOD) {
             show(&h);
-            fail_msg("seed %d: a good history was refused (verdict %d)", (int)seed,
-                     (int)judge(&h));
+            fail_msg("seed %d: a good history was refused (verdict %d)", (int)seed, (int)judge(&h));
         }
     }
 }
@@ -441,10 +467,15 @@ static void test_checker__versions_against_the_time_are_found(void **state)
 
 static struct checker_operation increment(uint64_t invoked, uint64_t returned, int64_t seen)
 {
-    return (struct checker_operation){
-        .mutation = MUTATION_INCREMENT, .delta = 1, .want = WANT_NEW, .invoked = invoked,
-        .outcome = CHECKER_DONE, .returned = returned, .status = STATUS_OK, .has_value = true,
-        .value_seen = {true, true, seen}};
+    return (struct checker_operation){.mutation = MUTATION_INCREMENT,
+                                      .delta = 1,
+                                      .want = WANT_NEW,
+                                      .invoked = invoked,
+                                      .outcome = CHECKER_DONE,
+                                      .returned = returned,
+                                      .status = STATUS_OK,
+                                      .has_value = true,
+                                      .value_seen = {true, true, seen}};
 }
 
 static void test_checker__a_doubled_increment_is_found(void **state)
@@ -470,12 +501,33 @@ static void test_checker__a_read_before_the_sessions_own_write_is_found(void **s
 {
     (void)state;
     struct history h = {.count = 2};
-    h.ops[0] = (struct checker_operation){.mutation = MUTATION_PUT, .value = text_value(1),
-                                          .session = 1, .invoked = 1, .returned = 10};
-    h.ops[1] = (struct checker_operation){.read = true, .session = 1, .invoked = 2, .returned = 9,
-                                          .status = STATUS_NOTFOUND};
+    h.ops[0] = (struct checker_operation){.mutation = MUTATION_PUT,
+                                          .value = text_value(1),
+                                          .session = 1,
+                                          .invoked = 1,
+                                          .returned = 10};
+    h.ops[1] = (struct checker_operation){
+        .read = true, .session = 1, .invoked = 2, .returned = 9, .status = STATUS_NOTFOUND};
     assert_int_equal(judge(&h), CHECKER_BROKEN);
     h.ops[1].session = 2;
+    assert_int_equal(judge(&h), CHECKER_GOOD);
+}
+
+static void test_checker__a_write_in_doubt_after_a_later_one_of_its_client_is_found(void **state)
+{
+    (void)state;
+    struct history h = {.count = 3};
+    h.ops[0] = (struct checker_operation){.mutation = MUTATION_PUT,
+                                          .value = text_value(1),
+                                          .client = 1,
+                                          .invoked = 1,
+                                          .outcome = CHECKER_IN_DOUBT};
+    h.ops[1] = (struct checker_operation){
+        .mutation = MUTATION_PUT, .value = text_value(2), .client = 1, .invoked = 2, .returned = 3};
+    h.ops[2] = (struct checker_operation){
+        .read = true, .invoked = 4, .returned = 5, .has_value = true, .value_seen = text_value(1)};
+    assert_int_equal(judge(&h), CHECKER_BROKEN);
+    h.ops[0].client = 2;
     assert_int_equal(judge(&h), CHECKER_GOOD);
 }
 
@@ -483,17 +535,29 @@ static void test_checker__a_version_that_nobody_heard_is_bounded_by_its_neighbou
 {
     (void)state;
     struct history h = {.count = 4};
-    h.ops[0] = (struct checker_operation){.mutation = MUTATION_PUT, .value = text_value(1),
-                                          .invoked = 1, .returned = 2, .version = {1, 1}};
-    h.ops[1] = (struct checker_operation){.mutation = MUTATION_PUT, .value = text_value(2), .invoked = 3,
+    h.ops[0] = (struct checker_operation){.mutation = MUTATION_PUT,
+                                          .value = text_value(1),
+                                          .invoked = 1,
+                                          .returned = 2,
+                                          .version = {1, 1}};
+    h.ops[1] = (struct checker_operation){.mutation = MUTATION_PUT,
+                                          .value = text_value(2),
+                                          .invoked = 3,
                                           .outcome = CHECKER_IN_DOUBT};
-    h.ops[2] = (struct checker_operation){.mutation = MUTATION_PUT, .value = text_value(3),
-                                          .precondition = PRECONDITION_ABSENT, .invoked = 5,
-                                          .returned = 6, .status = STATUS_CONDITION,
+    h.ops[2] = (struct checker_operation){.mutation = MUTATION_PUT,
+                                          .value = text_value(3),
+                                          .precondition = PRECONDITION_ABSENT,
+                                          .invoked = 5,
+                                          .returned = 6,
+                                          .status = STATUS_CONDITION,
                                           .version = {1, 5}};
-    h.ops[3] = (struct checker_operation){.read = true, .invoked = 7, .returned = 8,
-                                          .status = STATUS_OK, .has_value = true,
-                                          .value_seen = text_value(2), .version = {1, 3}};
+    h.ops[3] = (struct checker_operation){.read = true,
+                                          .invoked = 7,
+                                          .returned = 8,
+                                          .status = STATUS_OK,
+                                          .has_value = true,
+                                          .value_seen = text_value(2),
+                                          .version = {1, 3}};
     assert_int_equal(judge(&h), CHECKER_GOOD);
     h.ops[3].version.seq = 1;
     assert_int_equal(judge(&h), CHECKER_BROKEN);
@@ -507,8 +571,12 @@ static void test_checker__a_long_history_takes_few_steps(void **state)
     static struct history h;
     struct random r;
     random_init(&r, 99);
-    struct plan plan = {.count = OPERATIONS_MAX, .sessions = 12, .pipeline = 3, .versions = true,
-                        .increments = 4, .doubt_per_mille = 10};
+    struct plan plan = {.count = OPERATIONS_MAX,
+                        .sessions = 12,
+                        .pipeline = 3,
+                        .versions = true,
+                        .increments = 4,
+                        .doubt_per_mille = 10};
     make(&r, &plan, &h);
     struct checker_result result;
     checker_judge(h.ops, h.count, 0, &result);
@@ -533,6 +601,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_checker__a_doubled_increment_is_found),
         cmocka_unit_test(test_checker__a_read_before_the_sessions_own_write_is_found),
+        cmocka_unit_test(test_checker__a_write_in_doubt_after_a_later_one_of_its_client_is_found),
         cmocka_unit_test(test_checker__a_version_that_nobody_heard_is_bounded_by_its_neighbours),
         cmocka_unit_test(test_checker__a_thousand_good_histories_are_good),
         cmocka_unit_test(test_checker__brute_force_agrees_on_small_histories),

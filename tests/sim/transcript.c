@@ -34,8 +34,8 @@ static void show_request(struct text *t, const struct request *m)
 {
     put(t, "REQUEST below=%" PRIu64 " token=%" PRIu64, m->ack_below, m->ptime_token);
     for (size_t i = 0; i < m->count; i++)
-        put(t, " %" PRIu64 ":%s:%.*s", m->first_seq + i, kind_of(m->kinds[i]),
-            (int)m->keys[i].size, (const char *)m->keys[i].data);
+        put(t, " %" PRIu64 ":%s:%.*s", m->first_seq + i, kind_of(m->kinds[i]), (int)m->keys[i].size,
+            (const char *)m->keys[i].data);
 }
 
 static void show_answer(struct text *t, const char *name, const struct answer *m)
@@ -43,8 +43,8 @@ static void show_answer(struct text *t, const char *name, const struct answer *m
     put(t, "%s", name);
     for (size_t i = 0; i < m->count; i++)
         put(t, " %" PRIx64 ":%s%s(%" PRIu64 ",%" PRIu64 ")", m->ids[i],
-            status_name(status_from_wire(m->statuses[i])),
-            m->flags[i] & ANSWER_IN_DOUBT ? "?" : "", m->epochs[i], m->seqs[i]);
+            status_name(status_from_wire(m->statuses[i])), m->flags[i] & ANSWER_IN_DOUBT ? "?" : "",
+            m->epochs[i], m->seqs[i]);
 }
 
 static void show_batch(struct text *t, const struct batch *m)
@@ -60,9 +60,11 @@ static void show_append(struct text *t, const struct append *m)
 {
     put(t, "APPEND inc=%" PRIu64, m->incarnation);
     for (size_t i = 0; i < m->count; i++)
-        put(t, " [p%u e=%" PRIu64 " prev=(%" PRIu64 ",%" PRIu64 ") +%u commit=%" PRIu64
-               " durable=%" PRIu64 "]", m->partitions[i], m->epochs[i], m->prev_epochs[i],
-            m->prev_seqs[i], m->entry_counts[i], m->commit_seqs[i], m->durable_seqs[i]);
+        put(t,
+            " [p%u e=%" PRIu64 " prev=(%" PRIu64 ",%" PRIu64 ") +%u commit=%" PRIu64
+            " durable=%" PRIu64 "]",
+            m->partitions[i], m->epochs[i], m->prev_epochs[i], m->prev_seqs[i], m->entry_counts[i],
+            m->commit_seqs[i], m->durable_seqs[i]);
 }
 
 static void show_ack(struct text *t, const struct ack *m)

@@ -39,9 +39,9 @@ struct disk_log {
 };
 
 struct node_watch {
-    struct disk_log *logs;      /* by partition */
-    uint64_t *promised;         /* by partition: highest that was answered (I2) */
-    uint64_t *promised_seen;    /* by partition: highest that the replica showed */
+    struct disk_log *logs;   /* by partition */
+    uint64_t *promised;      /* by partition: highest that was answered (I2) */
+    uint64_t *promised_seen; /* by partition: highest that the replica showed */
     uint32_t *partition_of_slot;
     uint32_t slots_count;
     uint64_t durable_lsn;
@@ -60,12 +60,12 @@ struct asked {
 struct watch {
     struct world *world;
     const struct clustermap *map;
-    struct truths *truths;    /* by partition */
+    struct truths *truths; /* by partition */
     struct node_watch nodes[WORLD_NODES_MAX];
-    struct map hashes;        /* (partition and epoch, seq) -> chain hash (I4) */
-    struct map leaders;       /* (partition, epoch) -> node and incarnation (I1) */
-    struct map operations;    /* (client, seq) -> partition and seq of its entry (I8) */
-    struct map tokens;        /* (router boot, token) -> index of asked */
+    struct map hashes;     /* (partition and epoch, seq) -> chain hash (I4) */
+    struct map leaders;    /* (partition, epoch) -> node and incarnation (I1) */
+    struct map operations; /* (client, seq) -> partition and seq of its entry (I8) */
+    struct map tokens;     /* (router boot, token) -> index of asked */
     struct asked *asked;
     size_t asked_count, asked_capacity;
     struct arena arena;
@@ -218,8 +218,9 @@ void watch_durable(struct watch *x, uint32_t node, uint64_t lsn)
 {
     struct node_watch *n = &x->nodes[node];
     if (lsn > n->durable_lsn && n->disk_failed)
-        world_fail(x->world, "I21", "node %u takes record %" PRIu64
-                   " for durable after a write or sync failed", node, lsn);
+        world_fail(x->world, "I21",
+                   "node %u takes record %" PRIu64 " for durable after a write or sync failed",
+                   node, lsn);
     n->durable_lsn = lsn;
 }
 
@@ -229,8 +230,7 @@ void watch_disk_failed(struct watch *x, uint32_t node)
 }
 
 /* Would the entry survive a crash of node now? */
-static bool disk_holds(const struct node_watch *n, uint32_t partition, uint64_t seq,
-                       uint64_t hash)
+static bool disk_holds(const struct node_watch *n, uint32_t partition, uint64_t seq, uint64_t hash)
 {
     const struct disk_log *l = &n->logs[partition];
     for (size_t i = l->count; i-- > 0;) {
@@ -263,7 +263,8 @@ static void check_recovered(struct watch *x, uint32_t node, const struct node *n
         if (!node_entry_hash(n, partition, seq, &hash) || hash != t->hash)
             world_fail(x->world, "I3",
                        "node %u recovered partition %u with another entry at %" PRIu64
-                       " than the committed one", node, partition, seq);
+                       " than the committed one",
+                       node, partition, seq);
     }
 }
 
@@ -273,8 +274,9 @@ static void check_promise(struct watch *x, uint32_t node, uint32_t partition, ui
     struct node_watch *n = &x->nodes[node];
     if (promised < n->promised[partition])
         world_fail(x->world, "I2",
-                   "node %u forgot its promise of epoch %" PRIu64 " of partition %u: it has %"
-                   PRIu64, node, n->promised[partition], partition, promised);
+                   "node %u forgot its promise of epoch %" PRIu64
+                   " of partition %u: it has %" PRIu64,
+                   node, n->promised[partition], partition, promised);
 }
 
 void watch_recovered(struct watch *x, uint32_t node, const struct node *n, uint64_t next_lsn)
@@ -304,8 +306,12 @@ void watch_recovered(struct watch *x, uint32_t node, const struct node *n, uint6
 
 static struct truth truth_of(const struct entry *e, uint64_t hash)
 {
-    struct truth t = {.epoch = e->epoch, .hash = hash, .kind = e->kind, .status = e->status,
-                      .client = e->client, .client_seq = e->client_seq,
+    struct truth t = {.epoch = e->epoch,
+                      .hash = hash,
+                      .kind = e->kind,
+                      .status = e->status,
+                      .client = e->client,
+                      .client_seq = e->client_seq,
                       .has_effect = e->effects_count > 0,
                       .has_result = (e->result_flags & RESULT_HAS_VALUE) != 0};
     if (t.has_effect) {
@@ -400,8 +406,9 @@ void watch_turn(struct watch *x, uint32_t node, const struct node *n)
     uint64_t bound = (uint64_t)x->map->partition_count * (x->world->knobs.pending_max + 64u) +
                      x->nodes[node].recovered_pending;
     if (counters.pending_entries > bound || pending > bound)
-        world_fail(x->world, "I19", "node %u has %" PRIu64 " entries pending, the bound is %" PRIu64,
-                   node, pending, bound);
+        world_fail(x->world, "I19",
+                   "node %u has %" PRIu64 " entries pending, the bound is %" PRIu64, node, pending,
+                   bound);
 }
 
 /* ---------------------------------------------------------------- frames */
@@ -412,8 +419,7 @@ static void check_append(struct watch *x, const struct append *m)
     for (size_t i = 0; i < m->count; i++) {
         bool is_new;
         uint64_t who = (uint64_t)m->sender << 48 | m->incarnation;
-        const uint64_t *known =
-            map_put(&x->leaders, m->partitions[i], m->epochs[i], who, &is_new);
+        const uint64_t *known = map_put(&x->leaders, m->partitions[i], m->epochs[i], who, &is_new);
         if (*known != who)
             world_fail(x->world, "I1",
                        "partition %u epoch %" PRIu64 " is led by node %u in incarnation %" PRIu64
@@ -435,8 +441,10 @@ static void note_promised(struct watch *x, const struct promised *m)
 static void note_batch(struct watch *x, const struct batch *m)
 {
     for (size_t i = 0; i < m->count; i++) {
-        struct asked a = {.kind = (enum operation_kind)m->kinds[i], .client = m->client_ids[i],
-                          .seq = m->seqs[i], .key_hash = hash_bytes(m->keys[i])};
+        struct asked a = {.kind = (enum operation_kind)m->kinds[i],
+                          .client = m->client_ids[i],
+                          .seq = m->seqs[i],
+                          .key_hash = hash_bytes(m->keys[i])};
         struct outcome_query q;
         bool is_new;
         if (m->keys[i].size > 0)
@@ -470,18 +478,20 @@ static void check_write_answer(struct watch *x, uint32_t node, const struct aske
 {
     const uint64_t *place = map_get(&x->operations, a->client, a->seq);
     if (place == NULL) {
-        world_fail(x->world, "I6", "node %u answers %s to operation %" PRIu64 " of client %016"
-                   PRIx64 ", which is not committed", node, status_name(h->status), a->seq,
-                   a->client);
+        world_fail(x->world, "I6",
+                   "node %u answers %s to operation %" PRIu64 " of client %016" PRIx64
+                   ", which is not committed",
+                   node, status_name(h->status), a->seq, a->client);
         return;
     }
     uint64_t seq = *place & 0xffffffffffu;
     const struct truth *t = truth_at(x, (uint32_t)(*place >> 40), seq);
-    bool value_fits = !(h->flags & ANSWER_VALUE) || !t->has_result ||
-                      hash_bytes(h->value) == t->result_hash;
+    bool value_fits =
+        !(h->flags & ANSWER_VALUE) || !t->has_result || hash_bytes(h->value) == t->result_hash;
     if (t->status != h->status || !version_same(h->version, t->epoch, seq) || !value_fits)
-        world_fail(x->world, "I8", "node %u answers %s (%" PRIu64 ",%" PRIu64 ") to operation %"
-                   PRIu64 " of client %016" PRIx64 ", committed is %s (%" PRIu64 ",%" PRIu64 ")%s",
+        world_fail(x->world, "I8",
+                   "node %u answers %s (%" PRIu64 ",%" PRIu64 ") to operation %" PRIu64
+                   " of client %016" PRIx64 ", committed is %s (%" PRIu64 ",%" PRIu64 ")%s",
                    node, status_name(h->status), h->version.epoch, h->version.seq, a->seq,
                    a->client, status_name(t->status), t->epoch, seq,
                    value_fits ? "" : ", another value");
@@ -494,9 +504,10 @@ static void check_read_answer(struct watch *x, uint32_t node, const struct asked
     const struct truth *t = truth_at(x, a->partition, h->version.seq);
     if (t->epoch == 0 || t->epoch != h->version.epoch || !t->has_effect || !t->present ||
         t->key_hash != a->key_hash || t->value_hash != hash_bytes(h->value))
-        world_fail(x->world, "I6", "node %u shows version (%" PRIu64 ",%" PRIu64
-                   ") of a key of partition %u, which is not committed so", node,
-                   h->version.epoch, h->version.seq, a->partition);
+        world_fail(x->world, "I6",
+                   "node %u shows version (%" PRIu64 ",%" PRIu64
+                   ") of a key of partition %u, which is not committed so",
+                   node, h->version.epoch, h->version.seq, a->partition);
 }
 
 static bool is_final(enum status s)
@@ -508,8 +519,10 @@ static bool is_final(enum status s)
 static void check_results(struct watch *x, uint32_t node, const struct answer *m)
 {
     for (size_t i = 0; i < m->count; i++) {
-        struct heard h = {.status = status_from_wire(m->statuses[i]), .flags = m->flags[i],
-                          .version = {m->epochs[i], m->seqs[i]}, .value = m->values[i]};
+        struct heard h = {.status = status_from_wire(m->statuses[i]),
+                          .flags = m->flags[i],
+                          .version = {m->epochs[i], m->seqs[i]},
+                          .value = m->values[i]};
         const uint64_t *index = map_get(&x->tokens, m->owner, m->ids[i]);
         if (index == NULL) {
             world_fail(x->world, "I8", "node %u answers a token that was never sent", node);
@@ -531,8 +544,7 @@ static void watch_node_frame(struct watch *x, uint32_t node, enum message_kind k
     struct answer answer;
     if (kind == MESSAGE_APPEND && codec_unpack_append(frame, &x->arena, &append) == STATUS_OK)
         check_append(x, &append);
-    if (kind == MESSAGE_PROMISED &&
-        codec_unpack_promised(frame, &x->arena, &promised) == STATUS_OK)
+    if (kind == MESSAGE_PROMISED && codec_unpack_promised(frame, &x->arena, &promised) == STATUS_OK)
         note_promised(x, &promised);
     if (kind == MESSAGE_RESULTS && codec_unpack_answer(frame, &x->arena, &answer) == STATUS_OK)
         check_results(x, node, &answer);
@@ -558,7 +570,7 @@ void watch_frame(struct watch *x, uint32_t from, uint32_t to, struct bytes frame
 static bool gather_row(void *arg, const struct table_row *row)
 {
     struct buffer *to = arg;
-    uint64_t head[6] = {row->digest,           row->key.size,    row->item.version.epoch,
+    uint64_t head[6] = {row->digest,           row->key.size,       row->item.version.epoch,
                         row->item.version.seq, row->item.expiry_ms, row->item.value.size};
     ENSURE(buffer_append(to, bytes_of(head, sizeof head)) == STATUS_OK);
     ENSURE(buffer_append(to, row->key) == STATUS_OK);
@@ -605,23 +617,43 @@ static void judge_item(struct watch *x, const struct history_item *item)
 {
     const uint64_t *place = map_get(&x->operations, item->client_id, item->seq);
     const struct truth *t =
-        place == NULL ? NULL
-                      : truth_at(x, (uint32_t)(*place >> 40), *place & 0xffffffffffu);
+        place == NULL ? NULL : truth_at(x, (uint32_t)(*place >> 40), *place & 0xffffffffffu);
     bool happened = t != NULL && t->kind == ENTRY_WRITE;
     if (item->op.outcome == CHECKER_NOT_DONE && happened)
-        world_fail(x->world, "I22", "client %u heard that operation %" PRIu64
-                   " was not done, but it is committed (%s)", item->client, item->seq,
-                   status_name(t->status));
+        world_fail(x->world, "I22",
+                   "client %u heard that operation %" PRIu64
+                   " was not done, but it is committed (%s)",
+                   item->client, item->seq, status_name(t->status));
     if (item->op.outcome == CHECKER_DONE && !happened)
-        world_fail(x->world, "I6", "client %u heard that operation %" PRIu64
-                   " was done, but it is not committed", item->client, item->seq);
+        world_fail(x->world, "I6",
+                   "client %u heard that operation %" PRIu64 " was done, but it is not committed",
+                   item->client, item->seq);
     if (item->op.outcome == CHECKER_DONE && happened &&
         (t->status != item->op.status ||
          !version_same(item->op.version, t->epoch, *place & 0xffffffffffu)))
-        world_fail(x->world, "I8", "client %u heard %s (%" PRIu64 ",%" PRIu64 ") of operation %"
-                   PRIu64 ", committed is %s", item->client, status_name(item->op.status),
-                   item->op.version.epoch, item->op.version.seq, item->seq,
-                   status_name(t->status));
+        world_fail(x->world, "I8",
+                   "client %u heard %s (%" PRIu64 ",%" PRIu64 ") of operation %" PRIu64
+                   ", committed is %s",
+                   item->client, status_name(item->op.status), item->op.version.epoch,
+                   item->op.version.seq, item->seq, status_name(t->status));
+}
+
+void watch_resolve(const struct watch *x, uint64_t client, uint64_t seq,
+                   struct checker_operation *op)
+{
+    const uint64_t *place = map_get(&x->operations, client, seq);
+    op->outcome = CHECKER_NOT_DONE;
+    if (place == NULL)
+        return;
+    uint64_t at = *place & 0xffffffffffu;
+    const struct truth *t = truth_at(x, (uint32_t)(*place >> 40), at);
+    if (t->kind != ENTRY_WRITE)
+        return;
+    op->outcome = CHECKER_DONE;
+    op->returned = UINT64_MAX;
+    op->status = t->status;
+    op->version = (struct version){t->epoch, at};
+    op->want = WANT_NOTHING;
 }
 
 void watch_judge(struct watch *x)

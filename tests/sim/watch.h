@@ -1,7 +1,7 @@
 /* Watch: the promises of the system, each checked while the simulation runs.
  *
- * The watch sees what no process sees: every record that a node hands to its log and up to where the
- * disk holds it, every commit, every frame. From that it keeps the truth: which entries are
+ * The watch sees what no process sees: every record that a node hands to its log and up to where
+ * the disk holds it, every commit, every frame. From that it keeps the truth: which entries are
  * committed, and what would survive a crash of each node.
  *
  *   I1  an epoch of a partition is led by one node, in one incarnation
@@ -24,6 +24,7 @@
 
 #include "proto/clustermap.h"
 #include "storage/node.h"
+#include "tests/sim/checker.h"
 #include "tests/sim/network.h"
 
 struct world;
@@ -54,6 +55,11 @@ void watch_compare(struct watch *x, uint32_t partition, uint32_t a, const struct
                    struct store *store_b);
 /* At the end: what the clients heard against what was committed (I6, I8, I22). */
 void watch_judge(struct watch *x);
+
+/* What became of a client's write in doubt, for a history that cannot be judged without: op is
+ * NOT_DONE, or DONE at some time, with the status and version of its entry. */
+void watch_resolve(const struct watch *x, uint64_t client, uint64_t seq,
+                   struct checker_operation *op);
 
 /* Highest committed position of a partition, as far as anybody knows. */
 uint64_t watch_committed(const struct watch *x, uint32_t partition);

@@ -16,10 +16,12 @@
 #include "tests/sim/transcript.h"
 #include "tests/sim/watch.h"
 
-#define SAFETY_MAX_MS 120000u  /* of virtual time: then the operations that are left stay unasked */
+#define SAFETY_MAX_MS                                                                              \
+    120000u                    /* of virtual time: then the operations that are left stay unasked  \
+                                */
 #define SERVES_AGAIN_MS 10000u /* I18 */
-#define REST_MS 5000u          /* then all copies are equal */
-#define PROBE_KEYS 5000000u    /* keys from here on are the world's own */
+#define REST_MS         5000u  /* then all copies are equal */
+#define PROBE_KEYS      5000000u /* keys from here on are the world's own */
 
 /* ---------------------------------------------------------------- words */
 
@@ -141,8 +143,11 @@ static void on_taken(void *arg, uint32_t from, uint32_t to, enum network_class c
 static void build(struct world *w)
 {
     const struct knobs *k = &w->knobs;
-    const struct network_handlers handlers = {.arg = w, .answered = on_answered, .asked = on_asked,
-                                              .connected = on_connected, .taken = on_taken};
+    const struct network_handlers handlers = {.arg = w,
+                                              .answered = on_answered,
+                                              .asked = on_asked,
+                                              .connected = on_connected,
+                                              .taken = on_taken};
     w->network = network_new(&w->queue, random_next(&w->random), &handlers);
     for (int i = 0; i < NETWORK_CLASSES; i++)
         network_set_weather(w->network, (enum network_class)i, &k->weather[i]);
@@ -292,9 +297,9 @@ static void probe(struct world *w)
 {
     for (uint32_t p = 0; p < w->knobs.partitions && !w->failed; p++) {
         uint32_t key = key_in(w, p);
-        struct checker_operation put = {.mutation = MUTATION_PUT,
-                                        .value = {.present = true,
-                                                  .n = (int64_t)w->history.count + 1}};
+        struct checker_operation put = {
+            .mutation = MUTATION_PUT,
+            .value = {.present = true, .n = (int64_t)w->history.count + 1}};
         struct checker_operation get = {.read = true};
         size_t wrote = ask_and_wait(w, key, &put);
         size_t read = w->failed ? 0 : ask_and_wait(w, key, &get);
@@ -390,8 +395,8 @@ static void check_logs(struct world *w)
         uint64_t size = machine_log_size(w->machines[i]);
         uint64_t bound = k->retention_size + 12 * k->segment_size;
         if (size > bound)
-            world_fail(w, "I19", "node %u keeps %" PRIu64 " bytes of log, the bound is %" PRIu64,
-                       i, size, bound);
+            world_fail(w, "I19", "node %u keeps %" PRIu64 " bytes of log, the bound is %" PRIu64, i,
+                       size, bound);
     }
     for (uint32_t i = 0; i < k->routers && !w->failed; i++)
         if (gateway_slots_used(w->gateways[i]) != 0)

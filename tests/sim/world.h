@@ -17,12 +17,12 @@
 #include "tests/sim/random.h"
 #include "tests/sim/reach.h"
 
-#define WORLD_NODES_MAX 4
+#define WORLD_NODES_MAX   4
 #define WORLD_ROUTERS_MAX 3
 #define WORLD_CLIENTS_MAX 8
 
 /* Endpoints in the network. */
-#define ENDPOINT_NODE(i) (i)
+#define ENDPOINT_NODE(i)   (i)
 #define ENDPOINT_ROUTER(i) (8u + (i))
 #define ENDPOINT_CLIENT(i) (16u + (i))
 
@@ -62,7 +62,7 @@ struct knobs {
     uint64_t crash_node_ms, crash_router_ms, crash_all_ms, pause_ms, block_ms, reset_ms;
     uint64_t stall_ms, disk_error_ms, disk_full_ms, checkpoint_ms, clock_ms;
     uint32_t down_max_ms, block_max_ms, pause_max_ms;
-    uint32_t power_per_mille; /* of the crashes, lose what is not synced */
+    uint32_t power_per_mille;            /* of the crashes, lose what is not synced */
     uint32_t checkpoint_crash_per_mille; /* of the checkpoint's steps */
 };
 
@@ -91,12 +91,12 @@ struct world {
     struct captured *captured;
     size_t captured_count;
 
-    bool calm;   /* the second phase: no new troubles */
+    bool calm; /* the second phase: no new troubles */
     bool tracing;
     uint64_t trace_hash; /* of everything that was sent and answered */
     uint64_t reached[REACH_COUNT];
-    uint32_t undecided;  /* keys whose history the checker gave up on */
-    bool quiet;          /* a failure prints no details */
+    uint32_t undecided; /* keys whose history the checker gave up on */
+    bool quiet;         /* a failure prints no details */
     bool failed;
     char invariant[16];
     char failure[2000];
