@@ -52,10 +52,11 @@ static uint32_t key_bucket(uint32_t slot, uint64_t digest)
     return (uint32_t)(digest ^ slot * 2654435761u) & (PENDING_BUCKETS - 1);
 }
 
-static uint32_t client_bucket(uint32_t slot, uint64_t client, uint64_t seq)
+/* All of one client's entries in a slot stand in one chain: they are few, a window at most. */
+static uint32_t client_bucket(uint32_t slot, uint64_t client)
 {
-    uint64_t mixed = (client ^ seq * 0x9E3779B97F4A7C15u) + slot;
-    return (uint32_t)(mixed ^ mixed >> 32) & (PENDING_BUCKETS - 1);
+    uint64_t mixed = (client + slot) * 0x9E3779B97F4A7C15u;
+    return (uint32_t)(mixed >> 32) & (PENDING_BUCKETS - 1);
 }
 
 static void link_key(struct pending **head, struct pending *p)
@@ -83,7 +84,7 @@ void pending_link(struct pending_index *x, struct pending *p)
     if (e->effects_count == 1)
         link_key(&x->by_key[key_bucket(p->slot, e->effects[0].digest)], p);
     if (e->client != 0)
-        link_client(&x->by_client[client_bucket(p->slot, e->client, e->client_seq)], p);
+        link_client(&x->by_client[client_bucket(p->slot, e->client)], p);
     x->count++;
     x->bytes += sizeof *p + p->body_size;
 }
@@ -120,20 +121,20 @@ struct pending *pending_of_key(const struct pending_index *x, uint32_t slot, uin
 struct pending *pending_of_client(const struct pending_index *x, uint32_t slot, uint64_t client,
                                   uint64_t seq)
 {
-    struct pending *p = x->by_client[client_bucket(slot, client, seq)];
+    struct pending *p = x->by_client[client_bucket(slot, client)];
     for (; p != NULL; p = p->client_next)
         if (p->slot == slot && p->entry.client == client && p->entry.client_seq == seq)
             return p;
     return NULL;
 }
 
-bool pending_overtaken(const struct pending_index *x, uint32_t slot, uint64_t digest,
-                       struct bytes key, uint64_t client, uint64_t seq)
+bool pending_overtaken(const struct pending_index *x, uint32_t slot, uint64_t client, uint64_t seq,
+                       uint64_t key_hash)
 {
-    struct pending *p = x->by_key[key_bucket(slot, digest)];
-    for (; p != NULL; p = p->key_next)
+    struct pending *p = x->by_client[client_bucket(slot, client)];
+    for (; p != NULL; p = p->client_next)
         if (p->slot == slot && p->entry.client == client && p->entry.client_seq > seq &&
-            bytes_equal(p->entry.effects[0].key, key))
+            p->entry.key_hash == key_hash && p->entry.kind == ENTRY_WRITE)
             return true;
     return false;
 }

@@ -54,9 +54,9 @@ struct pending *pending_of_key(const struct pending_index *x, uint32_t slot, uin
                                struct bytes key);
 struct pending *pending_of_client(const struct pending_index *x, uint32_t slot, uint64_t client,
                                   uint64_t seq);
-/* Is an entry of client with a higher seq and an effect on key under way? */
-bool pending_overtaken(const struct pending_index *x, uint32_t slot, uint64_t digest,
-                       struct bytes key, uint64_t client, uint64_t seq);
+/* Is a write of client with a higher seq on the key under way, whether it has an effect or not? */
+bool pending_overtaken(const struct pending_index *x, uint32_t slot, uint64_t client, uint64_t seq,
+                       uint64_t key_hash);
 /* The effect of p on key; ENSUREs that there is one. */
 const struct effect *pending_effect(const struct pending *p, struct bytes key);
 

@@ -335,8 +335,9 @@ static enum status log_status(struct core *c, struct replica *r)
  * write of the same client on the same key since; whoever sends op again cannot know that. */
 static bool overtaken(const struct core *c, const struct replica *r, const struct operation *op)
 {
-    return completion_overtaken(r->completion, op->client, op->seq, record_key_hash(op->key)) ||
-           pending_overtaken(&c->pending, r->slot, op->digest, op->key, op->client, op->seq);
+    uint64_t key_hash = record_key_hash(op->key);
+    return completion_overtaken(r->completion, op->client, op->seq, key_hash) ||
+           pending_overtaken(&c->pending, r->slot, op->client, op->seq, key_hash);
 }
 
 /* From its commit on, (client, seq) never happens. */

@@ -356,7 +356,13 @@ static void test_node__a_write_that_a_later_one_of_its_client_overtook_is_aborte
     pair_run(&p, 20);
     uint64_t again = pair_write(&p, 0, key, 9, 1, &w); /* the second one is committed */
     uint64_t elsewhere = pair_write(&p, 0, other, 9, 1, &w);
+    struct write absent = put("third");
+    absent.precondition = PRECONDITION_ABSENT;
+    uint64_t fourth = pair_write(&p, 0, key, 9, 4, &absent); /* fails: an entry without effect */
+    uint64_t third = pair_write(&p, 0, key, 9, 3, &w);
     pair_run(&p, 20);
+    assert_status(fourth, STATUS_CONDITION);
+    assert_status(third, STATUS_ABORTED);
     assert_status(second, STATUS_OK);
     assert_status(first, STATUS_ABORTED);
     assert_status(again, STATUS_ABORTED);
