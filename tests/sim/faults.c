@@ -8,7 +8,7 @@
 #include "tests/sim/machine.h"
 #include "tests/sim/world.h"
 
-#define RETRY_BOOT_US 50000u
+#define RETRY_BOOT_US 250000u
 
 typedef void trouble_fn(struct faults *f);
 

@@ -121,6 +121,20 @@ struct clustermap *machine_map(const struct world *w)
     return map;
 }
 
+/* The map of a node that has just read its cluster file: the world's, copied (placing it anew takes
+ * much longer). */
+static struct clustermap *map_copy(const struct clustermap *from)
+{
+    struct clustermap *map = clustermap_new();
+    size_t size = offsetof(struct clustermap, nodes) + from->nodes_count * sizeof from->nodes[0];
+    ENSURE(map != NULL && map->partitions == NULL);
+    memcpy(map, from, size);
+    map->partitions = calloc(from->partition_count, sizeof *map->partitions);
+    ENSURE(map->partitions != NULL);
+    memcpy(map->partitions, from->partitions, from->partition_count * sizeof *map->partitions);
+    return map;
+}
+
 struct machine *machine_new(struct world *w, uint32_t index)
 {
     struct machine *m = calloc(1, sizeof *m);
@@ -304,10 +318,11 @@ static enum status open_all(struct machine *m, struct error *reterr)
     struct identity identity;
     enum status status = m->disk->verbs->lock(m->disk, reterr);
     if (status == STATUS_OK)
-        status = identity_boot(m->disk, m->map->cluster_id, m->map->nodes[m->index].id, &identity,
-                               reterr);
+        status = identity_boot(m->disk, m->world->map->cluster_id,
+                               m->world->map->nodes[m->index].id, &identity, reterr);
     if (status != STATUS_OK)
         return status;
+    m->map = map_copy(m->world->map);
     make_store(m);
     make_node(m, identity.incarnation);
     status = recover(m, bytes_le64(identity.node_id.octets), reterr);
@@ -348,7 +363,6 @@ bool machine_boot(struct machine *m)
     m->life++;
     for (uint32_t i = 0; i < WORLD_NODES_MAX; i++)
         buffer_init(&m->heartbeats[i], 4096);
-    m->map = machine_map(m->world);
     node_effects_init(&m->effects);
     enum status status = open_all(m, &error);
     if (status == STATUS_OK && m->refusal_expected)
