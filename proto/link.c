@@ -56,7 +56,7 @@ static const struct profile profiles[] = {
                              .tcp_maxrt = 5000, .handshake = 2000, .backlog = UNSET},
     [LINK_NODE_TO_NODE]   = {ZMQ_DEALER, 1000, 0, 500, 1500, 2000, 50, 500, 1000,
                              .tcp_maxrt = 5000, .handshake = 2000, .backlog = UNSET},
-    [LINK_CLIENT]         = {ZMQ_DEALER, 1000, 0, 5000, 15000, 15000, 100, 5000, 3000,
+    [LINK_CLIENT]         = {ZMQ_DEALER, 1000, 0, 5000, 15000, 15000, 100, 500, 3000,
                              .tcp_maxrt = 10000, .handshake = 5000, .backlog = UNSET},
 };
 /* clang-format on */
