@@ -5,14 +5,16 @@
 
 #include "client/session.h"
 #include "proto/base/ensure.h"
+#include "proto/codec.h"
 #include "tests/sim/world.h"
 
 #define OUTCOME_TIMEOUT_MS 3000
+#define WALK_TIMEOUT_MS    10000
 
 /* What a completion belongs to: an item of the history, or a question about one. */
 struct ticket {
     size_t item;
-    bool outcome;
+    bool outcome, page;
 };
 
 struct caller {
@@ -32,6 +34,11 @@ struct caller {
     bool thinking;                                /* the next one is due at some time */
     struct ticket tickets[CLIENT_WINDOW_MAX + 1]; /* user pointers point here */
     bool ticket_used[CLIENT_WINDOW_MAX + 1];
+    caller_row_fn *row; /* of the walk under way */
+    void *row_arg;
+    bool *walk_ended, walked;
+    struct buffer cursor;
+    bool page_due;
     size_t doubts[CLIENT_WINDOW_MAX]; /* items whose outcome is to be asked for */
     size_t doubts_count;
 };
@@ -56,6 +63,7 @@ struct caller *caller_new(struct world *w, uint32_t index)
     c->session = session_new(&options);
     ENSURE(c->session != NULL);
     ENSURE(session_effects_init(&c->effects) == STATUS_OK);
+    buffer_init(&c->cursor, 4096);
     return c;
 }
 
@@ -66,6 +74,7 @@ void caller_destroy(struct caller **c_p)
         return;
     session_destroy(&c->session);
     session_effects_fini(&c->effects);
+    buffer_fini(&c->cursor);
     free(c);
     *c_p = NULL;
 }
@@ -91,6 +100,7 @@ bool caller_finished(const struct caller *c)
 
 static void think(struct caller *c);
 static void ask_outcome(struct caller *c, size_t item);
+static void ask_page(struct caller *c);
 
 /* Operations of one number take effect in the order of their asking, where the links keep it. */
 static uint64_t session_number(const struct caller *c)
@@ -98,6 +108,27 @@ static uint64_t session_number(const struct caller *c)
     if (c->world->knobs.weather[NETWORK_ROUTER].datagrams)
         return 0;
     return c->connection << 8 | session_router(c->session) << 4 | (c->index + 1);
+}
+
+static void take_page(struct caller *c, const struct session_completion *done)
+{
+    struct arena arena;
+    struct scan_page page;
+    arena_init(&arena);
+    arena_reset(&arena, 64u << 20);
+    *c->walk_ended = true;
+    if (done->status == STATUS_OK &&
+        codec_unpack_scan_page(done->value, &arena, &page) == STATUS_OK) {
+        c->world->reached[REACH_pages]++;
+        for (size_t i = 0; i < page.count; i++)
+            c->row(c->row_arg, page.keys[i], page.values[i]);
+        buffer_clear(&c->cursor);
+        ENSURE(buffer_append(&c->cursor, page.next) == STATUS_OK);
+        c->page_due = page.next.size > 0;
+        c->walked = page.next.size == 0;
+        *c->walk_ended = !c->page_due;
+    }
+    arena_fini(&arena);
 }
 
 static void completed(struct caller *c, const struct session_completion *done)
@@ -120,6 +151,10 @@ static void completed(struct caller *c, const struct session_completion *done)
               done->flags & ANSWER_IN_DOUBT ? " in doubt" : "", done->version.epoch,
               done->version.seq, done->flags & ANSWER_VALUE ? (int)(done->value.size % 40) : 0,
               (const char *)done->value.data);
+    if (ticket.page) {
+        take_page(c, done);
+        return;
+    }
     if (ticket.outcome) {
         history_settle(c->world, ticket.item, &heard);
         return;
@@ -201,6 +236,8 @@ static void act(struct caller *c)
         uint32_t refused = carry_out(c);
         while (c->doubts_count > 0)
             ask_outcome(c, c->doubts[--c->doubts_count]);
+        if (c->page_due)
+            ask_page(c);
         session_flush(c->session, now_ms(c), &c->effects);
         refused |= carry_out(c);
         again = refused != 0;
@@ -345,6 +382,43 @@ static void ask_outcome(struct caller *c, size_t number)
                                       .user = ticket};
     if (session_submit(c->session, now_ms(c), &asked, NULL) != STATUS_OK)
         c->ticket_used[ticket - c->tickets] = false;
+}
+
+void caller_ask_outcome(struct caller *c, size_t item)
+{
+    ask_outcome(c, item);
+    act(c);
+}
+
+static void ask_page(struct caller *c)
+{
+    struct ticket *ticket = ticket_new(c, 0, false);
+    ENSURE(ticket != NULL);
+    ticket->page = true;
+    c->page_due = false;
+    struct session_operation asked = {
+        .kind = KIND_SCAN,
+        .key = buffer_view(&c->cursor),
+        .scan = {.count_max = (uint32_t)random_range(&c->random, 1, 20)},
+        .deadline_ms = now_ms(c) + WALK_TIMEOUT_MS,
+        .user = ticket};
+    ENSURE(session_submit(c->session, now_ms(c), &asked, NULL) == STATUS_OK);
+}
+
+void caller_walk(struct caller *c, caller_row_fn *fn, void *arg, bool *ret_ended)
+{
+    c->row = fn;
+    c->row_arg = arg;
+    c->walk_ended = ret_ended;
+    c->walked = *ret_ended = false;
+    buffer_clear(&c->cursor);
+    c->page_due = true;
+    act(c);
+}
+
+bool caller_walked(const struct caller *c)
+{
+    return c->walked;
 }
 
 /* ---------------------------------------------------------------- the workload */

@@ -24,6 +24,16 @@ void caller_stop(struct caller *c);
 bool caller_ask(struct caller *c, uint32_t key, const struct checker_operation *op,
                 uint64_t timeout_ms, size_t *ret_item);
 
+/* What became of this item, which is in doubt? */
+void caller_ask_outcome(struct caller *c, size_t item);
+
+/* Walk over the whole store, page by page. fn is called for each key. *ret_ended becomes true at
+ * the end, or when a page fails. */
+typedef void caller_row_fn(void *arg, struct bytes key, struct bytes value);
+void caller_walk(struct caller *c, caller_row_fn *fn, void *arg, bool *ret_ended);
+/* Did the last walk come to the end? */
+bool caller_walked(const struct caller *c);
+
 /* Operations that were asked and not heard of. */
 uint32_t caller_pending(const struct caller *c);
 /* Has it asked all that it was to ask? */

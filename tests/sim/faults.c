@@ -17,7 +17,7 @@ struct trouble {
     uint64_t interval_ms;
 };
 
-#define TROUBLES_MAX 12
+#define TROUBLES_MAX 16
 
 struct faults {
     struct world *world;
@@ -72,7 +72,8 @@ static void crash_machine(struct faults *f, uint32_t index)
         machine_end_writing(m); /* supervise() starts it again */
         return;
     }
-    machine_end(m, power ? MACHINE_POWER : MACHINE_KILL);
+    bool stop = random_chance(&f->random, 300);
+    machine_end(m, power ? MACHINE_POWER : stop ? MACHINE_STOP : MACHINE_KILL);
     queue_add(&f->world->queue, down_us(f), boot_machine, f, index, 0);
 }
 
@@ -210,6 +211,16 @@ static void set_clock(struct faults *f)
     machine_set_clock(any_machine(f), (int64_t)random_range(&f->random, 0, 4000) - 2000);
 }
 
+/* Time goes by, as far as completion records are concerned. */
+static void leap(struct faults *f)
+{
+    int64_t hours_ms = (int64_t)random_range(&f->random, 1, 3) * 3600 * 1000;
+    world_say(f->world, "--  the wall clocks leap ahead");
+    f->world->reached[REACH_leaps]++;
+    for (uint32_t i = 0; i < f->world->knobs.nodes; i++)
+        machine_set_clock(f->world->machines[i], hours_ms);
+}
+
 /* ---------------------------------------------------------------- the plan */
 
 static void strike(void *arg, uint64_t index, uint64_t unused);
@@ -256,6 +267,7 @@ struct faults *faults_new(struct world *w)
     add(f, fill_disk, k->disk_full_ms);
     add(f, checkpoint, k->checkpoint_ms);
     add(f, set_clock, k->clock_ms);
+    add(f, leap, k->leap_ms);
     add(f, supervise, 500);
     return f;
 }

@@ -140,6 +140,7 @@ static void draw_troubles(struct knobs *k, struct random *r)
     k->disk_full_ms = maybe(r, 200, 300, 3000);
     k->checkpoint_ms = maybe(r, 600, 50, 2000);
     k->clock_ms = maybe(r, 200, 200, 3000);
+    k->leap_ms = maybe(r, 120, 500, 4000);
     k->down_max_ms = (uint32_t)random_spread(r, 20, 4000);
     k->block_max_ms = (uint32_t)random_spread(r, 50, 6000);
     k->pause_max_ms = (uint32_t)random_spread(r, 20, 6000);
@@ -181,10 +182,11 @@ void knobs_print(const struct knobs *k)
            k->value_size_max, k->silence_ms, k->attempt_ms);
     printf("  every (ms): crash %" PRIu64 " of routers %" PRIu64 " of all %" PRIu64
            " pause %" PRIu64 " cut %" PRIu64 " reset %" PRIu64 " stall %" PRIu64
-           " disk error %" PRIu64 " full %" PRIu64 " checkpoint %" PRIu64 " clock %" PRIu64 "\n",
+           " disk error %" PRIu64 " full %" PRIu64 " checkpoint %" PRIu64 " clock %" PRIu64
+           " leap %" PRIu64 "\n",
            k->crash_node_ms, k->crash_router_ms, k->crash_all_ms, k->pause_ms, k->block_ms,
            k->reset_ms, k->stall_ms, k->disk_error_ms, k->disk_full_ms, k->checkpoint_ms,
-           k->clock_ms);
+           k->clock_ms, k->leap_ms);
     print_weather("clients", &k->weather[NETWORK_CLIENT]);
     print_weather("routers", &k->weather[NETWORK_ROUTER]);
     print_weather("nodes", &k->weather[NETWORK_NODE]);

@@ -188,12 +188,55 @@ static void forget(struct machine *m)
     m->timer_us = m->paused_until_us = m->space_due_ms = 0;
 }
 
+static enum status append_records(struct machine *m);
+
+static enum status write_groups(struct machine *m)
+{
+    enum status status = STATUS_OK;
+    struct log_group *group;
+    while (status == STATUS_OK && (group = log_group_take(m->log)) != NULL) {
+        status = log_group_write(m->log, group);
+        if (status == STATUS_OK)
+            log_group_done(m->log, group);
+    }
+    return status;
+}
+
+/* Write what is left, with a CLOSE behind it, as storage/loop.c does. False: the disk is at work
+ * (the loop would wait for it), or fails. */
+static bool close_log(struct machine *m)
+{
+    struct buffer close;
+    if (m->disk_busy || m->disk_ended)
+        return false;
+    buffer_init(&close, 256);
+    enum status status = write_groups(m);
+    if (status == STATUS_OK)
+        status = node_note_commits(m->node, &m->effects);
+    if (status == STATUS_OK)
+        status = append_records(m);
+    if (status == STATUS_OK)
+        status = record_append(&close, RECORD_CLOSE, 0, BYTES_EMPTY);
+    if (status == STATUS_OK)
+        status = log_append(m->log, log_next_lsn(m->log), 1, buffer_view(&close));
+    if (status == STATUS_OK)
+        status = write_groups(m);
+    buffer_fini(&close);
+    return status == STATUS_OK;
+}
+
 void machine_end(struct machine *m, enum machine_end how)
 {
     if (!m->alive)
         return;
-    world_say(m->world, "n%u  %s", m->index, how == MACHINE_KILL ? "is killed" : "loses power");
     uint64_t *reached = m->world->reached;
+    if (how == MACHINE_STOP && close_log(m)) {
+        world_say(m->world, "n%u  has closed its log", m->index);
+        reached[REACH_stops]++;
+    }
+    if (how == MACHINE_STOP)
+        how = MACHINE_KILL;
+    world_say(m->world, "n%u  %s", m->index, how == MACHINE_KILL ? "is killed" : "loses power");
     machine_count(m);
     reached[how == MACHINE_KILL ? REACH_kills : REACH_power_cuts]++;
     reached[REACH_torn_groups] += how == MACHINE_POWER && m->disk_busy && m->group != NULL;

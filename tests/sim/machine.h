@@ -28,6 +28,7 @@ void machine_destroy(struct machine **m_p);
 /* Start the process: recover, then serve. False: it could not (an injected error); try again. */
 bool machine_boot(struct machine *m);
 enum machine_end {
+    MACHINE_STOP,  /* as after SIGTERM: the log is closed first */
     MACHINE_KILL,  /* the process ends, the cache stays */
     MACHINE_POWER, /* the machine stops: what is not synced may be lost */
 };

@@ -7,6 +7,7 @@
 /* clang-format off */
 #define REACH_MAP(X)                                                        \
     X(kills,             "processes of nodes killed")                       \
+    X(stops, "of them, after their log was closed") \
     X(power_cuts,        "machines that lost power")                        \
     X(disk_deaths,       "nodes that ended by a disk error")                \
     X(boots_failed,      "starts that a disk error ended")                  \
@@ -39,6 +40,10 @@
     X(settled,           "of them, settled by an outcome query: done")      \
     X(aborted,           "of them, settled by an outcome query: not done")  \
     X(conditions_failed, "conditions that did not hold")                    \
+    X(leaps, "times that all wall clocks went hours ahead") \
+    X(expires, "EXPIRE entries that collected records") \
+    X(too_old, "operations refused as too old to know") \
+    X(pages, "pages of walks over the store") \
     X(not_numbers,       "increments of what is no number")
 /* clang-format on */
 

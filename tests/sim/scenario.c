@@ -154,6 +154,37 @@ static void run_late_duplicate(struct world *w)
     world_pass(w, 100);
 }
 
+/* Trap 45, rule X2. A write in doubt is asked about when its record is long gone. */
+static void knobs_late_outcome(struct knobs *k)
+{
+    knobs_late(k);
+    k->routers = 1;
+    k->outcome_per_mille = 0;
+}
+
+static void run_late_outcome(struct world *w)
+{
+    struct checker_operation put = {.mutation = MUTATION_PUT,
+                                    .value = {.present = true, .n = 900001}};
+    size_t item;
+    work_and_wait(w, 0, 0, 5);
+    for (uint32_t i = 0; i < 3 && !w->failed; i++) {
+        network_block(w->network, ENDPOINT_ROUTER(0), ENDPOINT_CLIENT(0), true);
+        put.value.n++;
+        caller_ask(w->callers[0], i, &put, 100, &item);
+        world_pass(w, 150);
+        network_block(w->network, ENDPOINT_ROUTER(0), ENDPOINT_CLIENT(0), false);
+        for (uint32_t n = 0; n < w->knobs.nodes; n++)
+            machine_set_clock(w->machines[n], 2 * 3600 * 1000);
+        work_and_wait(w, 1, w->knobs.clients - 1, 10);
+        world_pass(w, 2000);
+        work_and_wait(w, 1, w->knobs.clients - 1, 10);
+        if (w->history.items[item].op.outcome == CHECKER_IN_DOUBT)
+            caller_ask_outcome(w->callers[0], item);
+        world_pass(w, 500);
+    }
+}
+
 /* Trap 54. Requests that were answered, and whose answers were acknowledged, come again after the
  * node has restarted from a checkpoint. */
 static void run_late_after_restart(struct world *w)
@@ -201,6 +232,8 @@ const struct scenario scenarios[] = {
     {"hang", "a replica stands still, and heartbeats with it", knobs_hang, run_hang},
     {"damage", "a bit flips in the log of a node that is down", knobs_damage, run_damage},
     {"late-duplicate", "requests come again two hours later", knobs_late, run_late_duplicate},
+    {"late-outcome", "a write in doubt is asked about two hours later", knobs_late_outcome,
+     run_late_outcome},
     {"late-after-restart", "requests come again after a restart", knobs_late,
      run_late_after_restart},
     {"bad-disk", "writes and syncs of the log fail", two_nodes, run_bad_disk},

@@ -368,6 +368,7 @@ void watch_commit(struct watch *x, uint32_t node, uint32_t partition, const stru
     check_same_hash(x, node, partition, e->epoch, e->seq, hash);
     check_members_hold(x, node, partition, e, hash);
     check_once(x, partition, e);
+    x->world->reached[REACH_expires] += e->kind == ENTRY_EXPIRE;
     if (e->seq > t->highest + 1)
         world_fail(x->world, "I5", "node %u commits partition %u at %" PRIu64 " after %" PRIu64,
                    node, partition, e->seq, t->highest);
@@ -529,6 +530,7 @@ static void check_results(struct watch *x, uint32_t node, const struct answer *m
             continue;
         }
         const struct asked *a = &x->asked[*index];
+        x->world->reached[REACH_too_old] += h.status == STATUS_TOOOLD;
         if ((a->kind == KIND_WRITE || a->kind == KIND_OUTCOME) && is_final(h.status))
             check_write_answer(x, node, a, &h);
         if (a->kind == KIND_READ && h.status == STATUS_OK)

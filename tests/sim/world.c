@@ -292,9 +292,19 @@ static size_t ask_and_wait(struct world *w, uint32_t key, const struct checker_o
     return item;
 }
 
+/* A client that was idle while the wall clocks leapt hears of the new time with its first answer.
+ */
+static void greet(struct world *w)
+{
+    struct checker_operation get = {.read = true};
+    for (uint32_t i = 0; i < w->knobs.clients && !w->failed; i++)
+        ask_and_wait(w, PROBE_KEYS - w->knobs.clients * 2 + i, &get);
+}
+
 /* I18: within ten seconds every partition serves reads and writes. */
 static void probe(struct world *w)
 {
+    greet(w);
     for (uint32_t p = 0; p < w->knobs.partitions && !w->failed; p++) {
         uint32_t key = key_in(w, p);
         struct checker_operation put = {
@@ -371,6 +381,59 @@ static void read_all(struct world *w)
     free(keys);
 }
 
+/* What a walk shows, and what the reads of all keys have shown. */
+struct walk {
+    uint64_t keys, sum; /* of hashes: order does not matter */
+};
+
+static uint64_t row_hash(struct bytes key, struct bytes value)
+{
+    return partition_digest(key) * 31 + partition_digest(value.size > 0 ? value : key);
+}
+
+static void walk_row(void *arg, struct bytes key, struct bytes value)
+{
+    struct walk *walk = arg;
+    walk->keys++;
+    walk->sum += row_hash(key, value);
+}
+
+/* The last read of every key, which came when all was calm. */
+static struct walk expected_walk(struct world *w, size_t first)
+{
+    struct walk expected = {0};
+    for (size_t i = first; i < w->history.count; i++) {
+        const struct history_item *item = &w->history.items[i];
+        struct buffer value;
+        char name[32];
+        if (!item->op.has_value)
+            continue;
+        buffer_init(&value, 1u << 20);
+        history_key(item->key, name);
+        ENSURE(history_value(item->op.value_seen, w->knobs.value_size_max, &value) == STATUS_OK);
+        walk_row(&expected, bytes_text(name), buffer_view(&value));
+        buffer_fini(&value);
+    }
+    return expected;
+}
+
+/* A walk over the store by cursor shows each key that is there, once. */
+static void walk_all(struct world *w, size_t first)
+{
+    bool ended;
+    struct walk expected = expected_walk(w, first), seen = {0};
+    struct caller *c = w->callers[0];
+    caller_walk(c, walk_row, &seen, &ended);
+    while (!w->failed && !ended)
+        world_pass(w, 10);
+    if (!w->failed && !caller_walked(c))
+        world_fail(w, "I18", "a walk over the store ends early when all is calm");
+    if (!w->failed && (seen.keys != expected.keys || seen.sum != expected.sum))
+        world_fail(
+            w, "I7", "a walk over the store shows %" PRIu64 " keys, reads have shown %" PRIu64 "%s",
+            seen.keys, expected.keys, seen.keys == expected.keys ? ", with other values" : "");
+}
+
 /* The power fails everywhere at once: all that was acknowledged comes back. */
 static void power_cut(struct world *w)
 {
@@ -415,8 +478,11 @@ void world_calm(struct world *w)
         check_logs(w);
     if (!w->failed)
         power_cut(w);
+    size_t first = w->history.count;
     if (!w->failed)
         read_all(w);
+    if (!w->failed)
+        walk_all(w, first);
     compare_copies(w);
     if (!w->failed)
         watch_judge(w->watch);
