@@ -136,6 +136,14 @@ static void knobs_late(struct knobs *k)
     k->checkpoint_ms = 0;
 }
 
+/* The client that was idle reads something, and knows the new time. */
+static void hear_of_the_time(struct world *w)
+{
+    struct checker_operation get = {.read = true};
+    caller_ask(w->callers[0], 0, &get, 1000, NULL);
+    world_pass(w, 100);
+}
+
 static void run_late_duplicate(struct world *w)
 {
     w->capturing = true;
@@ -148,10 +156,7 @@ static void run_late_duplicate(struct world *w)
     work_and_wait(w, 1, w->knobs.clients - 1, 30);
     world_deliver_again(w);
     world_pass(w, 500);
-    /* The idle client hears of the new time before it writes again. */
-    struct checker_operation get = {.read = true};
-    caller_ask(w->callers[0], 0, &get, 1000, NULL);
-    world_pass(w, 100);
+    hear_of_the_time(w);
 }
 
 /* Trap 45, rule X2. A write in doubt is asked about when its record is long gone. */
@@ -179,6 +184,7 @@ static void run_late_outcome(struct world *w)
         work_and_wait(w, 1, w->knobs.clients - 1, 10);
         world_pass(w, 2000);
         work_and_wait(w, 1, w->knobs.clients - 1, 10);
+        hear_of_the_time(w);
         if (w->history.items[item].op.outcome == CHECKER_IN_DOUBT)
             caller_ask_outcome(w->callers[0], item);
         world_pass(w, 500);
