@@ -105,6 +105,30 @@ static void run_hang(struct world *w)
         world_fail(w, "W7", "writes are logged though the replica has stood still for a second");
 }
 
+/* Trap 47. The primary stands still again and again: reads go to the replica, but not those that
+ * come behind a write of their connection. */
+static void knobs_hung_primary(struct knobs *k)
+{
+    two_nodes(k);
+    k->reads_per_mille = 500;
+    k->deletes_per_mille = k->conditions_per_mille = 0;
+    k->keys = 3;
+    k->pipeline = 8;
+    k->think_max_us = 20000;
+    k->silence_ms = 50;
+    k->deadline_min_ms = 2000;
+}
+
+static void run_hung_primary(struct world *w)
+{
+    for (int round = 0; round < 20 && !w->failed; round++) {
+        work(w, 30);
+        world_pass(w, random_below(&w->random, 30));
+        machine_pause(primary(w), 150 + random_below(&w->random, 150));
+        world_pass(w, 600);
+    }
+}
+
 /* Trap 25. A bit of the log flips while the node is down: it says so, and serves when it is mended.
  */
 static void run_damage(struct world *w)
@@ -236,6 +260,8 @@ const struct scenario scenarios[] = {
     {"lost-tail", "the primary loses what its replica has, and the link is bad afterwards",
      two_nodes, run_lost_tail},
     {"hang", "a replica stands still, and heartbeats with it", knobs_hang, run_hang},
+    {"hung-primary", "a primary stands still again and again", knobs_hung_primary,
+     run_hung_primary},
     {"damage", "a bit flips in the log of a node that is down", knobs_damage, run_damage},
     {"late-duplicate", "requests come again two hours later", knobs_late, run_late_duplicate},
     {"late-outcome", "a write in doubt is asked about two hours later", knobs_late_outcome,

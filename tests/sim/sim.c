@@ -35,7 +35,7 @@ static const struct {
     {44, NULL, "a failed precondition is not recorded, the repeat executes"},
     {45, NULL, "an outcome query says 'not applied' before that is certain"},
     {46, NULL, "BUSY is called 'not done' after an earlier attempt was sent"},
-    {47, NULL, "a read overtakes the same connection's write"},
+    {47, "hung-primary", "a read overtakes the same connection's write"},
     {54, NULL, "the floor of a client is lost at a restart"},
 };
 #define MUTANTS_COUNT (sizeof mutants / sizeof mutants[0])
