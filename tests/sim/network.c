@@ -414,6 +414,7 @@ static void arrive(void *arg, uint64_t parcel, uint64_t unused)
     free(data);
 }
 
+/* At once: frames that are still under way must not overtake those that waited. */
 static void release_waiting(struct network *n, uint32_t session, enum direction direction)
 {
     struct lane *lane = &n->sessions[session].lanes[direction];
@@ -422,7 +423,7 @@ static void release_waiting(struct network *n, uint32_t session, enum direction 
     while (i != NOTHING) {
         uint32_t next = n->parcels[i].next;
         n->parcels[i].next = NOTHING;
-        schedule(n, i);
+        arrive(n, i, 0);
         i = next;
     }
 }
