@@ -424,7 +424,7 @@ def fill(run, c, dir):
         said = [json.loads(line) for line in done.stdout.splitlines()]
         kept += [one["key"] for one in said if "error" not in one]
         full = [one for one in said if one.get("error") == "FULL"]
-        if full:
+        if full or not c.nodes[0].alive():
             break
     said = f"disk full after {len(kept)} values of 100 kB: exit code {done.returncode}"
     if not run.check(full and done.returncode == 5, said):
