@@ -110,7 +110,7 @@ static struct session_operation translate(const struct duet_operation *op)
         to.kind = KIND_READ;
     } else if (op->kind == DUET_OUTCOME) {
         to.kind = KIND_OUTCOME;
-        to.outcome = (struct outcome_query){op->id.client, op->id.seq};
+        to.outcome = (struct outcome_query){.client_id = op->id.client, .seq = op->id.seq};
     } else {
         to.kind = KIND_WRITE;
         to.write = (struct write){

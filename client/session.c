@@ -8,6 +8,7 @@
 #include "proto/codec.h"
 
 #define HELLO_PAUSE_MS 100 /* before a router that refused is greeted again */
+#define TOKEN_PAUSE_MS 20  /* before a router that knows no ptime is asked again */
 
 /* One call completes each operation of a window once and sends each once, at most; some more for
  * HELLO, PING and RESET. */
@@ -438,6 +439,11 @@ void session_flush(struct session *s, uint64_t now_ms, struct session_effects *e
         send_hello(s, now_ms, effects);
     if (s->ready && s->window.queued_count > 0)
         send_requests(s, now_ms, effects);
+    /* The router had not heard of any node that has ever served: what needs a token waits. */
+    if (s->ready && s->ptime == 0 && s->window.queued_count > 0) {
+        s->greeted = s->ready = false;
+        s->hello_ms = now_ms + TOKEN_PAUSE_MS;
+    }
 }
 
 /* ---- What the session knows ---- */

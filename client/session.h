@@ -19,7 +19,8 @@
  *
  * Invariants:
  * (1) The id (client_id, seq) of an operation is the same in every attempt, and so is its token:
- *     the highest ptime known before its first attempt.
+ *     the highest ptime known before its first attempt. No write leaves without one: a record that a
+ *     node has removed since would not be missed.
  * (2) A write is called not done only if every attempt that left was refused, without doubt.
  * (3) Every operation that was taken completes exactly once, at its deadline at the latest.
  * (4) ack_below never falls and never passes an operation that is neither answered nor given up.

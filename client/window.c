@@ -165,11 +165,23 @@ static enum status encode(const struct session_operation *op, struct buffer *out
     ENSURE_UNREACHABLE();
 }
 
-enum status window_take(struct window *w, const struct session_operation *op, uint64_t *ret_seq)
+/* Rule X3: a question carries the token that the write asked about was sent with. Of one that is
+ * not in the window nothing is known. */
+static uint64_t token_sent_with(struct window *w, const struct outcome_query *q)
 {
+    bool ours = q->client_id == w->client_id && q->seq >= w->ack_below && q->seq < w->next_seq;
+    return ours ? slot_of(w, q->seq)->token : 0;
+}
+
+enum status window_take(struct window *w, const struct session_operation *user_op,
+                        uint64_t *ret_seq)
+{
+    struct session_operation copy = *user_op, *op = &copy;
     enum status s = check_sizes(op);
     if (s != STATUS_OK)
         return s;
+    if (op->kind == KIND_OUTCOME)
+        op->outcome.ptime_token = token_sent_with(w, &op->outcome);
     if (!make_room(w))
         return STATUS_BUSY;
     struct slot *slot = slot_of(w, w->next_seq);
@@ -406,10 +418,14 @@ static bool blocked(const struct window_cursor *cursor, uint64_t key_hash)
     return (cursor->blocked[key_hash >> 6 & 15] >> (key_hash & 63) & 1) != 0;
 }
 
-/* May this one leave now? (5): not while an earlier one on its key waits. */
-static bool may_leave(struct window_cursor *cursor, const struct slot *slot)
+/* May this one leave now? (1): no write without a token. (5): not while an earlier one on its key
+ * waits. */
+static bool may_leave(struct window_cursor *cursor, uint64_t ptime, struct slot *slot)
 {
-    if (slot->state == SLOT_PAUSED && slot->key_hash != 0)
+    bool tokenless = slot->kind == KIND_WRITE && slot->token == 0 && ptime == 0;
+    if (slot->state == SLOT_QUEUED && tokenless)
+        slot->refusal = STATUS_UNAVAILABLE; /* the cluster has never served anything */
+    if ((slot->state == SLOT_PAUSED || tokenless) && slot->key_hash != 0)
         block(cursor, slot->key_hash);
     return slot->state == SLOT_QUEUED && (slot->key_hash == 0 || !blocked(cursor, slot->key_hash));
 }
@@ -420,7 +436,7 @@ struct run {
     uint32_t count;
 };
 
-/* Does slot fit behind the run in one message: like deadline, token or not, sizes? */
+/* Does slot fit behind the run in one message: like deadline, the same token, sizes? */
 static bool fits(const struct run *run, const struct slot *slot, uint32_t operations_max)
 {
     if (run->count == 0)
@@ -429,7 +445,7 @@ static bool fits(const struct run *run, const struct slot *slot, uint32_t operat
     uint64_t high = slot->deadline_ms < run->deadline_ms ? run->deadline_ms : slot->deadline_ms;
     return run->count < operations_max &&
            run->size + slot->payload.size <= MESSAGE_BYTES_MAX - (64u << 10) &&
-           (slot->token == 0) == (run->token == 0) && high - low <= DEADLINE_SPREAD_MS;
+           slot->token == run->token && high - low <= DEADLINE_SPREAD_MS;
 }
 
 static void add(struct window *w, struct run *run, const struct slot *slot)
@@ -444,9 +460,6 @@ static void add(struct window *w, struct run *run, const struct slot *slot)
         bytes_of(payload.data + slot->key_size, payload.size - slot->key_size);
     run->count++;
     run->size += payload.size + 16;
-    /* A lower token was known before the first attempt as well, so the lowest serves all. */
-    if (slot->token < run->token)
-        run->token = slot->token;
     if (slot->deadline_ms > run->deadline_ms)
         run->deadline_ms = slot->deadline_ms;
 }
@@ -458,14 +471,14 @@ static struct run gather(struct window *w, uint64_t ptime, uint32_t operations_m
     struct run run = {0};
     for (; cursor->seq < w->next_seq; cursor->seq++) {
         struct slot *slot = slot_of(w, cursor->seq);
-        if (!may_leave(cursor, slot)) {
+        if (!may_leave(cursor, ptime, slot)) {
             if (run.count > 0)
                 break;
             continue;
         }
-        /* One that had none was refused for it, and may take what is known now. */
+        /* What has none yet may as well take that of the message: it is older, not newer. */
         if (slot->token == 0)
-            slot->token = ptime;
+            slot->token = run.count > 0 ? run.token : ptime;
         if (!fits(&run, slot, operations_max))
             break;
         add(w, &run, slot);

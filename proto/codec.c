@@ -613,6 +613,7 @@ enum status codec_pack_outcome_query(const struct outcome_query *m, struct buffe
     Duet__V1__OutcomeQuery p = DUET__V1__OUTCOME_QUERY__INIT;
     p.client_id = m->client_id;
     p.seq = m->seq;
+    p.ptime_token = m->ptime_token;
     return pack_part(&p.base, out);
 }
 
@@ -623,7 +624,7 @@ enum status codec_unpack_outcome_query(struct bytes part, struct outcome_query *
         unpack_small(part, &duet__v1__outcome_query__descriptor, &small);
     if (p == NULL || !understood(&p->base))
         return STATUS_MALFORMED;
-    *ret = (struct outcome_query){p->client_id, p->seq};
+    *ret = (struct outcome_query){p->client_id, p->seq, p->ptime_token};
     return STATUS_OK;
 }
 

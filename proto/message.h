@@ -88,6 +88,7 @@ struct write {
 
 struct outcome_query {
     uint64_t client_id, seq;
+    uint64_t ptime_token; /* of the write asked about, 0: not known */
 };
 
 struct scan_query {

@@ -473,7 +473,10 @@ static void serve_write(struct core *c, struct replica *r, const struct operatio
 
 /* ------------------------------------------------------------------ outcomes */
 
-/* Rule X3: "not applied" is said only after it can no longer become untrue. */
+#define TOKEN_OLDEST 1 /* of a write whose token is not known: before every horizon but none */
+
+/* Rule X3: "not applied" is said only after it can no longer become untrue, and only if the write's
+ * own token shows that its record, had there been one, would still be here. */
 static void serve_outcome(struct core *c, struct replica *r, const struct operation *op)
 {
     struct outcome_query q;
@@ -487,7 +490,7 @@ static void serve_outcome(struct core *c, struct replica *r, const struct operat
     }
     if (serve_known(c, r, op, q.client_id, q.seq))
         return;
-    enum status status = token_status(c, r, op->ptime_token);
+    enum status status = token_status(c, r, q.ptime_token == 0 ? TOKEN_OLDEST : q.ptime_token);
     if (MUTANT(45) && status == STATUS_OK)
         status = STATUS_ABORTED;
     if (status == STATUS_OK)

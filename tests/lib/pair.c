@@ -323,9 +323,10 @@ uint64_t pair_write(struct pair *p, uint32_t node, const char *key, uint64_t cli
     return token;
 }
 
-uint64_t pair_outcome(struct pair *p, uint32_t node, const char *key, uint64_t client, uint64_t seq)
+uint64_t pair_outcome(struct pair *p, uint32_t node, const char *key, uint64_t client, uint64_t seq,
+                      uint64_t ptime_token)
 {
-    struct outcome_query q = {client, seq};
+    struct outcome_query q = {client, seq, ptime_token};
     struct buffer body;
     buffer_init(&body, 1 << 10);
     ENSURE(codec_pack_outcome_query(&q, &body) == STATUS_OK);

@@ -61,7 +61,7 @@ uint64_t pair_read(struct pair *p, uint32_t node, const char *key);
 uint64_t pair_write(struct pair *p, uint32_t node, const char *key, uint64_t client, uint64_t seq,
                     const struct write *w);
 uint64_t pair_outcome(struct pair *p, uint32_t node, const char *key, uint64_t client,
-                      uint64_t seq);
+                      uint64_t seq, uint64_t ptime_token);
 /* The answer to token; NULL: none yet. The newest when there were several. */
 const struct pair_answer *pair_answer(const struct pair *p, uint64_t token);
 size_t pair_answers_to(const struct pair *p, uint64_t token);

@@ -274,7 +274,7 @@ static enum status sample_write(struct buffer *out)
 
 static enum status sample_outcome_query(struct buffer *out)
 {
-    return codec_pack_outcome_query(&(struct outcome_query){0xc1, 301}, out);
+    return codec_pack_outcome_query(&(struct outcome_query){0xc1, 301, 9}, out);
 }
 
 static enum status sample_scan_query(struct buffer *out)
@@ -450,7 +450,7 @@ static const struct door {
     {"ack", false, sample_ack, again_ack,
      "d70124000802100c180b220207082a020505320212023a100d000000000000000b0000000000000042020001"},
     {"write", true, sample_write, again_write, "0803100418022204726564002805300438114204626c7565"},
-    {"outcome_query", true, sample_outcome_query, again_outcome_query, "09c10000000000000010ad02"},
+    {"outcome_query", true, sample_outcome_query, again_outcome_query, "09c10000000000000010ad021809"},
     {"scan_query", true, sample_scan_query, again_scan_query, "0864108080041801"},
     {"scan_page", true, sample_scan_page, again_scan_page,
      "0a056170706c650a0162120372656412001a020404220211122a093a7bd3e2360a3d2962"},

@@ -166,7 +166,7 @@ static void test_node__an_outcome_asked_for_cannot_become_untrue(void **state)
     (void)state;
     char key[32];
     pair_key(&p, 0, 0, key);
-    uint64_t asked = pair_outcome(&p, 0, key, 9, 1);
+    uint64_t asked = pair_outcome(&p, 0, key, 9, 1, 0);
     pair_run(&p, 20);
     assert_status(asked, STATUS_ABORTED);
     struct write w = put("late");

@@ -416,20 +416,42 @@ static void test_session__without_a_token_it_asks_for_one_and_tries_again(void *
     turn(w, 0);
     hello_from(w, 0, 100, 0, CLUSTER);
     put(w, "a");
+    get(w, "a");
+    get(w, "b");
     turn(w, 0);
     assert_true(w->token == 0);
-    struct reply refusal = {1, STATUS_NEEDTOKEN, ANSWER_RETRY, NULL};
-    answers_to(w, CLIENT, 0, 1, &refusal); /* this very answer says 2000 */
+    EXPECT(w, "r0< HELLO\nr0< 3:b\n"); /* the write waits, and what is behind it */
+    turn(w, 100);
+    EXPECT(w, "r0< HELLO\n");
+    hello_from(w, 0, 100, 0, CLUSTER);
     turn(w, 0);
-    EXPECT(w, "r0< HELLO\nr0< 1:a\nr0< HELLO\n");
+    turn(w, 100);
+    EXPECT(w, "r0< HELLO\n");
     hello_from(w, 0, 100, 3000, CLUSTER);
-    turn(w, 10);
-    EXPECT(w, "r0< 1:a\n");
+    turn(w, 0);
+    EXPECT(w, "r0< 1:a 2:a\n");
     assert_true(w->token == 3000);
+    ANSWERS(w, 0, {1, STATUS_NEEDTOKEN, ANSWER_RETRY, NULL}, {2, STATUS_BUSY, ANSWER_RETRY, NULL});
+    turn(w, 0);
+    EXPECT(w, "r0< HELLO\n");
     world_end(w);
 }
 
-static void test_session__operations_that_travel_together_use_the_oldest_token(void **state)
+static void test_session__a_cluster_that_never_served_is_unavailable(void **state)
+{
+    (void)state;
+    struct world *w = world_new(1, 0);
+    connected(w, 0, true);
+    turn(w, 0);
+    hello_from(w, 0, 100, 0, CLUSTER);
+    put(w, "a");
+    turn(w, 0);
+    turn(w, 2 * SESSION_TIMEOUT_DEFAULT_MS);
+    EXPECT(w, "r0< HELLO\n1 UNAVAILABLE\nr0< HELLO\n");
+    world_end(w);
+}
+
+static void test_session__every_attempt_has_the_very_token_of_the_first(void **state)
 {
     (void)state;
     struct world *w = world_ready(2);
@@ -444,15 +466,15 @@ static void test_session__operations_that_travel_together_use_the_oldest_token(v
     turn(w, 0);
     hello_from(w, 1, 101, 3000, CLUSTER);
     turn(w, 2 * SESSION_PAUSE_MIN_MS);
-    EXPECT(w, "r0< 1:a\nr0< 3:b\nr1< HELLO\nr1< 1:a 2:a 3:b\n");
-    assert_true(w->token == 1000);
+    EXPECT(w, "r0< 1:a\nr0< 3:b\nr1< HELLO\nr1< 1:a 2:a\nr1< 3:b\n");
+    assert_true(w->token == 2000);
     ANSWERS(w, 1, {1, STATUS_OK, 0, NULL});
     connected(w, 1, false);
     connected(w, 0, true);
     turn(w, 0);
     hello_from(w, 0, 100, 4000, CLUSTER);
     turn(w, 0);
-    EXPECT(w, "1 OK\nr0< HELLO\nr0< 2:a 3:b\n");
+    EXPECT(w, "1 OK\nr0< HELLO\nr0< 2:a\nr0< 3:b\n");
     assert_true(w->token == 2000);
     world_end(w);
 }
@@ -1044,7 +1066,8 @@ int main(void)
         cmocka_unit_test(test_session__operations_of_unlike_deadlines_travel_apart),
         cmocka_unit_test(test_session__the_token_of_an_operation_stays_that_of_its_first_attempt),
         cmocka_unit_test(test_session__without_a_token_it_asks_for_one_and_tries_again),
-        cmocka_unit_test(test_session__operations_that_travel_together_use_the_oldest_token),
+        cmocka_unit_test(test_session__a_cluster_that_never_served_is_unavailable),
+        cmocka_unit_test(test_session__every_attempt_has_the_very_token_of_the_first),
         cmocka_unit_test(test_session__an_old_token_is_refreshed_before_use),
         cmocka_unit_test(test_session__a_silent_router_is_left_and_all_is_sent_again_in_order),
         cmocka_unit_test(test_session__a_read_is_not_sent_again_behind_its_own_later_write),
