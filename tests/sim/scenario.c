@@ -122,9 +122,17 @@ static void knobs_hung_primary(struct knobs *k)
 static void run_hung_primary(struct world *w)
 {
     for (int round = 0; round < 20 && !w->failed; round++) {
+        /* In the middle of a burst, or already silent, with clean keys at the replica, when it comes. */
+        bool silent_first = random_chance(&w->random, 500);
+        if (silent_first) {
+            machine_pause(primary(w), 200 + random_below(&w->random, 150));
+            world_pass(w, 40 + random_below(&w->random, 100));
+        }
         work(w, 30);
-        world_pass(w, random_below(&w->random, 30));
-        machine_pause(primary(w), 150 + random_below(&w->random, 150));
+        if (!silent_first) {
+            world_pass(w, random_below(&w->random, 4));
+            machine_pause(primary(w), 150 + random_below(&w->random, 150));
+        }
         world_pass(w, 600);
     }
 }
