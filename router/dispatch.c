@@ -29,18 +29,22 @@ static const struct clustermap_partition *partition_for(const struct coordinator
     return &c->map->partitions[partition_of(op->digest, c->map->partition_count)];
 }
 
-/* Rule (1); NODE_NONE while no node that may answer does. */
+/* Rule (1); NODE_NONE while no node that may answer does. A read that the primary cannot answer now
+ * asks another copy next. */
 static uint32_t choose(const struct coordinator *c, const struct operation *op)
 {
     if (clustermap_empty(c->map))
         return NODE_NONE;
     const struct clustermap_partition *p = partition_for(c, op);
-    uint32_t node = peer_usable(c, p->primary);
+    uint32_t primary = peer_usable(c, p->primary), node = primary;
     if (operation_writes(op))
         return node;
+    if (op->refusal == STATUS_UNAVAILABLE && op->node == primary)
+        node = NODE_NONE;
     for (uint32_t i = 0; i < p->isr_count && node == NODE_NONE; i++)
-        node = peer_usable(c, p->isr[i]);
-    return node;
+        if (p->isr[i] != p->primary)
+            node = peer_usable(c, p->isr[i]);
+    return node != NODE_NONE ? node : primary;
 }
 
 static bool is_primary(const struct coordinator *c, const struct operation *op, uint32_t node)
@@ -390,8 +394,9 @@ static void retry(struct coordinator *c, uint32_t index, enum verdict verdict)
     uint64_t ready_ms = c->now_ms;
     if (verdict == VERDICT_REDIRECT && is_primary(c, op, asked))
         peers_ask_map(c, asked);
-    /* A copy that sends to the primary, or a token that can be filled in: at once. */
-    bool elsewhere = verdict == VERDICT_REDIRECT && choose(c, op) != asked;
+    /* Another copy that may know better, or a token that can be filled in: at once. */
+    bool first = op->attempts_count == 1;
+    bool elsewhere = (verdict == VERDICT_REDIRECT || first) && choose(c, op) != asked;
     bool token = op->refusal == STATUS_NEEDTOKEN && op->ptime_token == 0 && c->ptime > 0;
     if (op->pause_ms > 0 || (!elsewhere && !token))
         ready_ms += operation_pause(op, c->options.pause_min_ms, c->options.pause_max_ms);

@@ -13,6 +13,24 @@ enum status core_fail(struct core *c, enum status status)
     return c->failed;
 }
 
+void core_lost(struct core *c, const struct replica *r, uint64_t committed)
+{
+    if (c->failed != STATUS_OK)
+        return;
+    c->lost_partition = r->partition;
+    c->lost_here = r->last.seq;
+    c->lost_there = committed;
+    core_fail(c, STATUS_CORRUPT);
+}
+
+void core_outlived(struct core *c, uint64_t incarnation)
+{
+    if (c->failed != STATUS_OK)
+        return;
+    c->outlived_by = incarnation;
+    core_fail(c, STATUS_CORRUPT);
+}
+
 uint64_t core_record(struct core *c, enum record_kind kind, uint32_t slot, struct bytes body)
 {
     struct node_effects *out = c->out;

@@ -68,6 +68,10 @@ struct core {
     uint64_t next_lsn, durable_lsn;
     uint64_t ptime_max; /* highest ptime of a committed entry known here */
     bool space_low;
+    uint64_t started_ms;
+    uint32_t lost_partition; /* of core_lost() */
+    uint64_t lost_here, lost_there;
+    uint64_t outlived_by; /* of core_outlived() */
     struct node_counters counters;
 
     /* This turn. */
@@ -83,6 +87,10 @@ struct core {
 
 /* Remember the first error; returns it. */
 enum status core_fail(struct core *c, enum status status);
+/* This disk lacks what it once acknowledged for r, which others know to be committed: fail. */
+void core_lost(struct core *c, const struct replica *r, uint64_t committed);
+/* Others have spoken with a later incarnation of this node: fail. */
+void core_outlived(struct core *c, uint64_t incarnation);
 
 /* Put a record into this turn's effects; returns its lsn (0 after core_fail()). */
 uint64_t core_record(struct core *c, enum record_kind kind, uint32_t slot, struct bytes body);

@@ -103,6 +103,11 @@ void follow_append(struct core *c, struct replica *r, uint64_t incarnation,
         c->counters.stale_messages++;
         return;
     }
+    if (s->commit_seq > r->last.seq) { /* it would not be committed, were it not on this disk */
+        core_lost(c, r, s->commit_seq);
+        return;
+    }
+    r->met = true;
     if (s->durable_seq > r->lead_durable)
         r->lead_durable = s->durable_seq;
     r->lead_addition = (s->flags & APPEND_ADDITION_PENDING) != 0;

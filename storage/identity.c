@@ -209,7 +209,7 @@ static enum status check_id(const char *what, const struct id128 *found,
 }
 
 enum status identity_boot(struct disk *disk, struct id128 cluster_id, struct id128 node_id,
-                          struct identity *ret, struct error *reterr)
+                          uint64_t wall_ms, struct identity *ret, struct error *reterr)
 {
     struct identity id = {
         .cluster_id = cluster_id,
@@ -227,6 +227,8 @@ enum status identity_boot(struct disk *disk, struct id128 cluster_id, struct id1
         return s;
     ENSURE(id.incarnation < UINT64_MAX);
     id.incarnation++;
+    if (id.incarnation < wall_ms)
+        id.incarnation = wall_ms;
     s = identity_save(disk, &id, reterr);
     if (s == STATUS_OK)
         *ret = id;

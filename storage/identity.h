@@ -23,8 +23,9 @@ struct identity {
 enum status identity_load(struct disk *disk, struct identity *ret, struct error *reterr);
 enum status identity_save(struct disk *disk, const struct identity *id, struct error *reterr);
 /* Load and compare with what the cluster file says; a directory without identity but with a log or
- * table in it is refused. STATUS_WRONGCLUSTER names both ids. Raises the incarnation and saves. */
+ * table in it is refused. STATUS_WRONGCLUSTER names both ids. Raises the incarnation, to wall_ms at
+ * least (so that an old copy of the directory does not repeat one that others know), and saves. */
 enum status identity_boot(struct disk *disk, struct id128 cluster_id, struct id128 node_id,
-                          struct identity *ret, struct error *reterr);
+                          uint64_t wall_ms, struct identity *ret, struct error *reterr);
 
 #endif

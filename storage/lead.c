@@ -68,7 +68,7 @@ static void try_open(struct core *c, struct replica *r)
     for (uint32_t i = 0; i < r->members_count; i++)
         if (!r->members[i].synced)
             return;
-    r->opened = true;
+    r->opened = r->met = true;
     clustermap_set_epoch(c->map, r->partition, r->promised_epoch);
     /* Its commit proves the whole suffix, and cuts off what a member has beyond it. */
     struct entry first = {.kind = ENTRY_EPOCH};
@@ -128,6 +128,10 @@ void lead_promised(struct core *c, struct replica *r, uint32_t node, uint64_t ep
     }
     if (epoch < r->promised_epoch)
         return;
+    if (commit->seq > r->last.seq) { /* whatever is committed was on this disk */
+        core_lost(c, r, commit->seq);
+        return;
+    }
     if (!adopt_commit(c, r, commit)) {
         c->counters.gaps++;
         return;
@@ -137,8 +141,7 @@ void lead_promised(struct core *c, struct replica *r, uint32_t node, uint64_t ep
     m->next_seq = r->commit.seq + 1;
     m->progress_ms = c->now_ms;
     m->told_commit = m->told_durable = 0;
-    if (commit->seq < r->commit.seq) /* it must not wait for the next write to hear of the commit */
-        r->commit_due_ms = c->now_ms;
+    r->commit_due_ms = c->now_ms; /* it must not wait for the next write to hear of the commit */
     try_open(c, r);
     core_touch(c, r);
 }

@@ -426,6 +426,10 @@ enum status loop_run(struct loop *l, struct error *reterr)
     }
     if (l->failed == STATUS_OK && close_log(l) == STATUS_OK)
         return STATUS_OK;
+    char lost[256];
+    node_failure(l->p.node, lost);
+    if (lost[0] != '\0')
+        return error_set(reterr, l->failed, "%s", lost);
     return error_set(reterr, l->failed, "%s failed: %s; the process ends so that nothing is "
                      "acknowledged that is not safe", l->failed_at, status_text(l->failed));
 }

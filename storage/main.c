@@ -119,7 +119,7 @@ static enum status directory_open(const struct storage_options *o, struct parts 
     enum status status = p->disk->verbs->lock(p->disk, reterr);
     if (status == STATUS_OK)
         status = identity_boot(p->disk, p->map->cluster_id, p->map->nodes[p->index].id,
-                               &p->identity, reterr);
+                               clock_wall_ms(), &p->identity, reterr);
     if (status != STATUS_OK)
         return error_wrap(reterr, "directory '%s'", o->dir);
     return STATUS_OK;

@@ -1,5 +1,6 @@
 #include "storage/node.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "proto/base/ensure.h"
@@ -29,6 +30,7 @@ void node_options_init(struct node_options *o)
                                .suspect_ms = 300,
                                .retransmit_ms = 100,
                                .ask_primary_ms = 20,
+                               .meet_ms = 1000,
                                .commit_note_ms = 1000,
                                .pending_max = 8192,
                                .pending_bytes_max = 256u << 20,
@@ -299,6 +301,7 @@ enum status node_start(struct node *n, const struct node_time *time, uint64_t ne
     c->durable_lsn = next_lsn - 1;
     n->freeze_lsn = 0;
     begin_turn(n, time, out);
+    c->started_ms = time->now_ms;
     if (check_replayed(c, reterr) != STATUS_OK)
         return STATUS_CORRUPT;
     if (install_missing(c) != STATUS_OK)
@@ -534,6 +537,23 @@ enum status node_step(struct node *n, const struct node_time *time, const struct
         break;
     }
     return c->failed;
+}
+
+void node_failure(const struct node *n, char to[static 256])
+{
+    const struct core *c = &n->core;
+    to[0] = '\0';
+    if (c->lost_there > 0)
+        snprintf(to, 256,
+                 "partition %u ends at entry %llu on this disk, but entry %llu was acknowledged by it: "
+                 "the directory is empty, or an old copy; start the node with its own",
+                 c->lost_partition, (unsigned long long)c->lost_here,
+                 (unsigned long long)c->lost_there);
+    if (c->outlived_by > 0)
+        snprintf(to, 256,
+                 "others know a later life of this node (incarnation %llu, this one is %llu): the "
+                 "directory is empty, or an old copy; start the node with its own",
+                 (unsigned long long)c->outlived_by, (unsigned long long)c->options.incarnation);
 }
 
 static void tick_replica(struct node *n, struct replica *r)

@@ -38,6 +38,7 @@ struct node_options {
     uint64_t retransmit_ms; /* 100: without progress, send again */
     uint64_t ask_primary_ms; /* 20: how long a read of a dirty key waits at a replica */
     uint64_t commit_note_ms; /* 1000: how often commit positions are noted in the log */
+    uint64_t meet_ms;       /* 1000: reads wait so long for a word from the pair after a start */
     uint32_t pending_max;   /* uncommitted entries per partition; beyond: BUSY */
     uint64_t pending_bytes_max; /* of all partitions; beyond: BUSY */
     uint32_t waiters_max;   /* operations that wait inside the node; beyond: BUSY */
@@ -121,6 +122,9 @@ enum status node_step(struct node *n, const struct node_time *time, const struct
                       struct node_effects *out);
 /* End of a turn: timers, then everything that was gathered leaves as messages. Same errors. */
 enum status node_flush(struct node *n, const struct node_time *time, struct node_effects *out);
+/* Why a step failed, when it was not log, table or memory: what is missing on this disk. Empty: it was
+ * one of those. */
+void node_failure(const struct node *n, char to[static 256]);
 /* When node_flush() next has something to do without an event; UINT64_MAX: never. */
 uint64_t node_deadline(const struct node *n);
 

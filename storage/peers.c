@@ -83,6 +83,10 @@ static void on_heartbeat(struct core *c, struct bytes frame)
     struct peer *peer = &c->peers[h.sender];
     bool same_cluster = bytes_equal(h.cluster_id, bytes_of(c->map->cluster_id.octets, 16)) &&
                         bytes_equal(h.node_id, bytes_of(c->map->nodes[h.sender].id.octets, 16));
+    if (same_cluster && h.target_incarnation > c->options.incarnation) {
+        core_outlived(c, h.target_incarnation);
+        return;
+    }
     if (!same_cluster || h.incarnation < peer->incarnation || h.incarnation == 0) {
         c->counters.stale_messages++;
         return;

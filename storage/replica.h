@@ -72,6 +72,7 @@ struct replica {
     uint64_t reader_due_ms; /* a read waits here and must be answered by then; 0: none */
 
     /* Bookkeeping. */
+    bool met; /* since this start: what the pair knows to be committed is in our log */
     bool touched;
     bool changed;          /* since the last checkpoint */
     uint64_t noted_commit; /* in the log, or in the table */

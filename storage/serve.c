@@ -109,9 +109,28 @@ static bool committed_item(struct core *c, struct replica *r, const struct opera
 
 /* ------------------------------------------------------------------ reads */
 
+/* May what is on this disk be shown? Not before the pair was heard of once: it could be an old image,
+ * or an empty disk. If nobody is there, the disk is believed after a while, but never that a
+ * partition has never been used. */
+static bool believed(const struct core *c, const struct replica *r)
+{
+    return r->commit.seq > 0 && (r->met || c->now_ms >= c->started_ms + c->options.meet_ms);
+}
+
+static bool refuse_unmet(struct core *c, struct replica *r, const struct operation *op)
+{
+    if (believed(c, r))
+        return false;
+    c->counters.refused_unavailable++;
+    core_refuse(c, op->asker, r->leads ? STATUS_UNAVAILABLE : STATUS_ASKPRIMARY);
+    return true;
+}
+
 static void serve_read(struct core *c, struct replica *r, const struct operation *op,
                        const struct item *cold)
 {
+    if (refuse_unmet(c, r, op))
+        return;
     struct pending *p = pending_of_key(&c->pending, r->slot, op->digest, op->key);
     struct item item;
     c->counters.reads++;
@@ -233,6 +252,8 @@ static void scan_page(struct core *c, struct replica *r, struct asker to, uint64
 
 static void serve_scan(struct core *c, struct replica *r, const struct operation *op)
 {
+    if (refuse_unmet(c, r, op))
+        return;
     c->counters.reads++;
     struct pending *last = replica_pending(r, r->last.seq);
     if (last != NULL)

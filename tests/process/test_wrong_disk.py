@@ -36,8 +36,10 @@ def wrong_disk(run, c, what, fill):
     run.check(worst == 0, f"{what}: no wrong answer ({right} of {len(KEYS)} right, "
                           f"{worst} wrong at worst)")
     run.check(right >= len(KEYS) * 6 // 10, f"{what}: what others lead is read on")
+    code = node.wait_exit()
+    run.check(code != 0 and "start the node with its own" in node.output(),
+              f"{what}: the node ends (exit code {code}) and says why")
     run.check(all(p.alive() for p in c.processes if p is not node), f"{what}: others live on")
-    node.kill()
     shutil.rmtree(dir)
     os.rename(dir + ".true", dir)
     node.start()

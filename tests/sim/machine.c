@@ -362,7 +362,7 @@ static enum status open_all(struct machine *m, struct error *reterr)
     enum status status = m->disk->verbs->lock(m->disk, reterr);
     if (status == STATUS_OK)
         status = identity_boot(m->disk, m->world->map->cluster_id,
-                               m->world->map->nodes[m->index].id, &identity, reterr);
+                               m->world->map->nodes[m->index].id, 0, &identity, reterr);
     if (status != STATUS_OK)
         return status;
     m->map = map_copy(m->world->map);

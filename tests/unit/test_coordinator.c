@@ -1231,6 +1231,30 @@ static void test_coordinator__a_copy_that_sends_to_the_primary_is_followed(void 
     world_destroy(w);
 }
 
+static void test_coordinator__a_read_that_the_primary_cannot_answer_asks_the_other_copy(void **state)
+{
+    (void)state;
+    struct world *w = world_started();
+    const char *key = key_on(w, 0, 0);
+    get(w, 1, 1, key);
+    turn(w);
+    uint32_t primary = newest(w, 1)->node;
+    answer(w, 1, STATUS_UNAVAILABLE);
+    turn(w);
+    uint32_t other = newest(w, 1)->node;
+    assert_int_not_equal(other, primary);
+    answer(w, 1, STATUS_ASKPRIMARY); /* once there and back at once, then with pauses */
+    turn(w);
+    assert_int_equal(newest(w, 1)->node, primary);
+    forget(w);
+    answer(w, 1, STATUS_UNAVAILABLE);
+    turn(w);
+    TRACE(w, "");
+    pass(w, 1000);
+    assert_int_equal(newest(w, 1)->node, other);
+    world_destroy(w);
+}
+
 /* ---- Scans -----------------------------------------------------------------------------------*/
 
 static struct bytes page(struct world *w, const char *key, const char *next, struct buffer *to)
@@ -1432,6 +1456,7 @@ int main(void)
         cmocka_unit_test(test_coordinator__a_write_that_was_not_executed_gets_the_newest_token),
         cmocka_unit_test(test_coordinator__wrong_epoch_asks_for_the_map_and_tries_again),
         cmocka_unit_test(test_coordinator__a_copy_that_sends_to_the_primary_is_followed),
+        cmocka_unit_test(test_coordinator__a_read_that_the_primary_cannot_answer_asks_the_other_copy),
         cmocka_unit_test(test_coordinator__a_scan_goes_on_in_the_next_partition),
         cmocka_unit_test(test_coordinator__a_page_inside_a_partition_is_passed_on_as_it_is),
         cmocka_unit_test(test_coordinator__a_scan_skips_empty_partitions_by_itself_and_ends),

@@ -30,7 +30,7 @@ static void test_identity__new_directory_boots_as_the_first_incarnation(void **s
     struct identity id;
     struct error error;
     assert_int_equal(identity_load(*state, &id, &error), STATUS_NOTFOUND);
-    assert_int_equal(identity_boot(*state, cluster_a, node_a, &id, &error), STATUS_OK);
+    assert_int_equal(identity_boot(*state, cluster_a, node_a, 0, &id, &error), STATUS_OK);
     assert_int_equal(id.incarnation, 1);
     assert_int_equal(id.format, IDENTITY_FORMAT);
     assert_memory_equal(id.cluster_id.octets, cluster_a.octets, 16);
@@ -49,12 +49,24 @@ static void test_identity__everything_comes_back(void **state)
     assert_int_equal(back.format, IDENTITY_FORMAT);
 }
 
+static void test_identity__an_old_copy_does_not_repeat_an_incarnation(void **state)
+{
+    struct disk *disk = *state;
+    struct identity id;
+    assert_int_equal(identity_boot(disk, cluster_a, node_a, 5000, &id, NULL), STATUS_OK);
+    assert_int_equal(id.incarnation, 5000);
+    assert_int_equal(identity_boot(disk, cluster_a, node_a, 9000, &id, NULL), STATUS_OK);
+    assert_int_equal(id.incarnation, 9000);
+    assert_int_equal(identity_boot(disk, cluster_a, node_a, 7000, &id, NULL), STATUS_OK);
+    assert_int_equal(id.incarnation, 9001); /* a clock that was set back */
+}
+
 static void test_identity__every_boot_raises_the_incarnation(void **state)
 {
     struct disk *disk = *state;
     struct identity id;
     for (uint64_t boot = 1; boot <= 20; boot++) {
-        assert_int_equal(identity_boot(disk, cluster_a, node_a, &id, NULL), STATUS_OK);
+        assert_int_equal(identity_boot(disk, cluster_a, node_a, 0, &id, NULL), STATUS_OK);
         assert_int_equal(id.incarnation, boot);
         disk_sim_crash(disk);
     }
@@ -64,11 +76,11 @@ static void test_identity__another_cluster_or_node_is_refused(void **state)
 {
     struct identity id;
     struct error error;
-    assert_int_equal(identity_boot(*state, cluster_a, node_a, &id, NULL), STATUS_OK);
-    assert_int_equal(identity_boot(*state, cluster_b, node_a, &id, &error), STATUS_WRONGCLUSTER);
+    assert_int_equal(identity_boot(*state, cluster_a, node_a, 0, &id, NULL), STATUS_OK);
+    assert_int_equal(identity_boot(*state, cluster_b, node_a, 0, &id, &error), STATUS_WRONGCLUSTER);
     assert_non_null(strstr(error.message, "cluster aa01"));
     assert_non_null(strstr(error.message, "cluster bb02"));
-    assert_int_equal(identity_boot(*state, cluster_a, node_b, &id, &error), STATUS_WRONGCLUSTER);
+    assert_int_equal(identity_boot(*state, cluster_a, node_b, 0, &id, &error), STATUS_WRONGCLUSTER);
     assert_non_null(strstr(error.message, "node 0a03"));
     assert_non_null(strstr(error.message, "node 0b04"));
     /* A refused boot leaves no trace. */
@@ -88,11 +100,11 @@ static void test_identity__data_without_identity_is_refused(void **state)
     for (size_t i = 0; i < 2; i++) {
         assert_int_equal(disk->verbs->open(disk, names[i], DISK_CREATE, &file, NULL), STATUS_OK);
         disk->verbs->close(&file);
-        assert_int_equal(identity_boot(disk, cluster_a, node_a, &id, &error), STATUS_CORRUPT);
+        assert_int_equal(identity_boot(disk, cluster_a, node_a, 0, &id, &error), STATUS_CORRUPT);
         assert_non_null(strstr(error.message, i == 0 ? "'log'" : "'table'"));
         assert_int_equal(disk->verbs->remove(disk, names[i]), STATUS_OK);
     }
-    assert_int_equal(identity_boot(disk, cluster_a, node_a, &id, &error), STATUS_OK);
+    assert_int_equal(identity_boot(disk, cluster_a, node_a, 0, &id, &error), STATUS_OK);
 }
 
 static size_t read_text(struct disk *disk, char to[static 1024])
@@ -153,9 +165,9 @@ static void test_identity__a_crash_at_any_point_leaves_old_or_new(void **state)
 {
     struct disk *disk = *state;
     struct identity id;
-    assert_int_equal(identity_boot(disk, cluster_a, node_a, &id, NULL), STATUS_OK);
+    assert_int_equal(identity_boot(disk, cluster_a, node_a, 0, &id, NULL), STATUS_OK);
     disk_sim_begin_torn_write(disk, true);
-    assert_int_equal(identity_boot(disk, cluster_a, node_a, &id, NULL), STATUS_OK);
+    assert_int_equal(identity_boot(disk, cluster_a, node_a, 0, &id, NULL), STATUS_OK);
     assert_int_equal(id.incarnation, 2);
     size_t count = disk_sim_torn_count(disk);
     assert_true(count >= 5);
@@ -163,7 +175,7 @@ static void test_identity__a_crash_at_any_point_leaves_old_or_new(void **state)
         for (uint64_t seed = 0; seed < 20; seed++) {
             struct disk *copy = disk_sim_copy(disk, seed);
             disk_sim_crash_at(copy, cut);
-            assert_int_equal(identity_boot(copy, cluster_a, node_a, &id, NULL), STATUS_OK);
+            assert_int_equal(identity_boot(copy, cluster_a, node_a, 0, &id, NULL), STATUS_OK);
             assert_true(id.incarnation == 3 || (id.incarnation == 2 && cut < count));
             copy->verbs->destroy(&copy);
         }
@@ -177,17 +189,17 @@ static void test_identity__every_failing_call_is_told(void **state)
     uint32_t nth = 1;
     for (; s != STATUS_OK; nth++) {
         struct disk *disk = disk_sim_new(nth);
-        assert_int_equal(identity_boot(disk, cluster_a, node_a, &id, NULL), STATUS_OK);
+        assert_int_equal(identity_boot(disk, cluster_a, node_a, 0, &id, NULL), STATUS_OK);
         disk_sim_faults(disk)->any_eio = nth;
         struct error error = {0};
-        s = identity_boot(disk, cluster_a, node_a, &id, &error);
+        s = identity_boot(disk, cluster_a, node_a, 0, &id, &error);
         disk_sim_faults(disk)->any_eio = 0;
         if (s != STATUS_OK) {
             assert_int_equal(s, STATUS_IO);
             assert_int_equal(error.status, STATUS_IO);
         }
         disk_sim_crash(disk);
-        assert_int_equal(identity_boot(disk, cluster_a, node_a, &id, NULL), STATUS_OK);
+        assert_int_equal(identity_boot(disk, cluster_a, node_a, 0, &id, NULL), STATUS_OK);
         assert_true(id.incarnation >= 2);
         disk->verbs->destroy(&disk);
     }
@@ -201,6 +213,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(test_identity__new_directory_boots_as_the_first_incarnation),
         CASE(test_identity__everything_comes_back),
+        CASE(test_identity__an_old_copy_does_not_repeat_an_incarnation),
         CASE(test_identity__every_boot_raises_the_incarnation),
         CASE(test_identity__another_cluster_or_node_is_refused),
         CASE(test_identity__data_without_identity_is_refused),

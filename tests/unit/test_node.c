@@ -223,6 +223,51 @@ static void test_node__with_the_primary_gone_clean_keys_are_read_at_the_replica(
     assert_value(pair_read(&p, 1, key), "red");
 }
 
+static void test_node__after_a_start_the_disk_is_believed_once_the_pair_was_heard_of(void **state)
+{
+    (void)state;
+    char key[32];
+    pair_key(&p, 0, 0, key);
+    struct write w = put("red");
+    pair_write(&p, 0, key, 9, 1, &w);
+    pair_run(&p, 1200); /* commit positions are noted */
+    for (uint32_t node = 0; node < 2; node++) {
+        pair_crash(&p, node);
+        pair_start(&p, node);
+        p.cut = true;
+        uint64_t early = pair_read(&p, node, key);
+        pair_run(&p, 50);
+        assert_status(early, node == 0 ? STATUS_UNAVAILABLE : STATUS_ASKPRIMARY);
+        p.cut = false;
+        pair_run(&p, 400);
+        assert_value(pair_read(&p, node, key), "red");
+    }
+    pair_crash(&p, 1);
+    pair_crash(&p, 0);
+    pair_start(&p, 0);
+    pair_run(&p, 900);
+    assert_status(pair_read(&p, 0, key), STATUS_UNAVAILABLE);
+    pair_run(&p, 200);
+    assert_value(pair_read(&p, 0, key), "red"); /* nobody else is there */
+}
+
+static void test_node__what_was_never_used_is_not_shown_as_empty(void **state)
+{
+    (void)state;
+    char key[32];
+    struct pair fresh;
+    pair_init(&fresh, 8, false);
+    pair_start(&fresh, 0); /* founded, and the other one has not come yet */
+    pair_run(&fresh, 3000);
+    for (uint32_t led_by = 0; led_by < 2; led_by++) {
+        pair_key(&fresh, led_by, 0, key);
+        const struct pair_answer *a = pair_answer(&fresh, pair_read(&fresh, 0, key));
+        assert_non_null(a);
+        assert_int_equal(a->status, led_by == 0 ? STATUS_UNAVAILABLE : STATUS_ASKPRIMARY);
+    }
+    pair_fini(&fresh);
+}
+
 static void test_node__what_the_primary_lost_is_cut_off_at_the_replica(void **state)
 {
     (void)state;
@@ -499,6 +544,8 @@ int main(void)
         CASE(a_stuck_entry_is_logged_again_and_does_not_pin_the_log),
         CASE(entries_logged_again_keep_their_order_in_the_log),
         COLD(operations_on_a_cold_key_keep_their_order),
+        CASE(after_a_start_the_disk_is_believed_once_the_pair_was_heard_of),
+        CASE(what_was_never_used_is_not_shown_as_empty),
         CASE(nonsense_is_refused_and_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
