@@ -255,9 +255,9 @@ static void test_node__what_was_never_used_is_not_shown_as_empty(void **state)
 {
     (void)state;
     char key[32];
-    struct pair fresh;
+    static struct pair fresh; /* too large for the stack */
     pair_init(&fresh, 8, false);
-    pair_start(&fresh, 0); /* founded, and the other one has not come yet */
+    fresh.cut = true; /* founded, and the other one has not been heard of yet */
     pair_run(&fresh, 3000);
     for (uint32_t led_by = 0; led_by < 2; led_by++) {
         pair_key(&fresh, led_by, 0, key);
