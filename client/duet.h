@@ -255,7 +255,8 @@ DUET_API enum duet_code duet_cas(struct duet_client *client, struct duet_slice k
 
 /* What became of the write with this id on this key? DUET_ABORTED: it did not happen and never
  * will; otherwise the write's own outcome. An id can be asked for while it is among the client's
- * last `window` operations (option, 512); after that DUET_STALE (in doubt for good). */
+ * last `window` operations (option, 512); after that DUET_STALE, or DUET_TOOOLD when the nodes have
+ * removed records meanwhile (both: in doubt for good). */
 DUET_API enum duet_code duet_outcome(struct duet_client *client, struct duet_id id,
                                      struct duet_slice key, struct duet_result **ret_result,
                                      struct duet_error *reterr);
