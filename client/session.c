@@ -111,7 +111,7 @@ enum status session_submit(struct session *s, uint64_t now_ms, const struct sess
     struct session_operation dated = *op;
     if (dated.deadline_ms == 0)
         dated.deadline_ms = now_ms + s->timeout_ms;
-    return window_take(&s->window, &dated, ret_seq);
+    return window_take(&s->window, now_ms, &dated, ret_seq);
 }
 
 /* ---- The router in use ---- */

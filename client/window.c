@@ -9,8 +9,9 @@
 #define PAYLOAD_KEPT_MAX 1024 /* a slot keeps memory up to this size for its next operation */
 #define CURSOR_SIZE_MAX  (KEY_SIZE_MAX + 8)
 
-/* The router gets less time than there is, so that what it says at its deadline (refused, and so
- * not done) is here before ours, which could only say that a write is in doubt. */
+/* The router's deadline comes before ours, for all attempts, so that what it says then (refused, and
+ * so not done) is here in time; ours could only say that a write is in doubt. An eighth of the
+ * operation's time, but not more than this. */
 #define MARGIN_MAX_MS 100
 
 /* Operations share a message, and so its deadline, when theirs are this near to each other. */
@@ -173,7 +174,14 @@ static uint64_t token_sent_with(struct window *w, const struct outcome_query *q)
     return ours ? slot_of(w, q->seq)->token : 0;
 }
 
-enum status window_take(struct window *w, const struct session_operation *user_op,
+/* The router's deadline. */
+static uint64_t leave_before(uint64_t now_ms, uint64_t deadline_ms)
+{
+    uint64_t left_ms = deadline_ms > now_ms ? deadline_ms - now_ms : 0;
+    return deadline_ms - (left_ms / 8 < MARGIN_MAX_MS ? left_ms / 8 : MARGIN_MAX_MS);
+}
+
+enum status window_take(struct window *w, uint64_t now_ms, const struct session_operation *user_op,
                         uint64_t *ret_seq)
 {
     struct session_operation copy = *user_op, *op = &copy;
@@ -193,6 +201,7 @@ enum status window_take(struct window *w, const struct session_operation *user_o
                           .seq = w->next_seq++,
                           .key_hash = ordered ? hash_of(op->key) : 0,
                           .deadline_ms = op->deadline_ms,
+                          .leave_ms = leave_before(now_ms, op->deadline_ms),
                           .user = op->user,
                           .payload = slot->payload,
                           .key_size = op->key.size};
@@ -283,15 +292,19 @@ static bool overtaken(struct window *w, const struct slot *slot)
     return false;
 }
 
-static void pause_slot(struct window *w, struct slot *slot, uint64_t now_ms)
+/* False: after the pause there would be no time left for another attempt. */
+static bool pause_slot(struct window *w, struct slot *slot, uint64_t now_ms)
 {
     uint32_t pause_ms = slot->pause_ms == 0 ? SESSION_PAUSE_MIN_MS : slot->pause_ms * 2;
     slot->pause_ms = pause_ms < SESSION_PAUSE_MAX_MS ? pause_ms : SESSION_PAUSE_MAX_MS;
     slot->resume_ms = now_ms + slot->pause_ms / 2 + 1 + draw(w, slot->pause_ms / 2 + 1);
+    if (slot->resume_ms >= slot->leave_ms)
+        return false;
     if (slot->resume_ms < w->resume_ms)
         w->resume_ms = slot->resume_ms;
     slot_move(w, slot, SLOT_PAUSED);
     w->counters->retries++;
+    return true;
 }
 
 /* The last attempt came to nothing, or (in doubt) perhaps to something. */
@@ -302,9 +315,8 @@ static void refused(struct window *w, struct slot *slot, uint64_t now_ms,
     if (write && ((a->flags & ANSWER_IN_DOUBT) != 0 || status_in_doubt(a->status)))
         slot->in_doubt = true;
     slot->refusal = a->status;
-    if ((a->flags & ANSWER_RETRY) != 0 && slot->deadline_ms > now_ms && !overtaken(w, slot))
-        pause_slot(w, slot, now_ms);
-    else
+    bool again = (a->flags & ANSWER_RETRY) != 0 && !overtaken(w, slot);
+    if (!again || !pause_slot(w, slot, now_ms))
         give_up(w, slot, a->status, slot->in_doubt && !MUTANT(46), effects);
 }
 
@@ -418,20 +430,23 @@ static bool blocked(const struct window_cursor *cursor, uint64_t key_hash)
     return (cursor->blocked[key_hash >> 6 & 15] >> (key_hash & 63) & 1) != 0;
 }
 
-/* May this one leave now? (1): no write without a token. (5): not while an earlier one on its key
- * waits. */
-static bool may_leave(struct window_cursor *cursor, uint64_t ptime, struct slot *slot)
+/* May this one leave now? Not so late that only our deadline could end it. (1): no write without a
+ * token. (5): not while an earlier one on its key waits. */
+static bool may_leave(struct window_cursor *cursor, uint64_t now_ms, uint64_t ptime,
+                      struct slot *slot)
 {
+    bool late = now_ms >= slot->leave_ms;
     bool tokenless = slot->kind == KIND_WRITE && slot->token == 0 && ptime == 0;
     if (slot->state == SLOT_QUEUED && tokenless)
         slot->refusal = STATUS_UNAVAILABLE; /* the cluster has never served anything */
-    if ((slot->state == SLOT_PAUSED || tokenless) && slot->key_hash != 0)
+    bool waits = slot->state == SLOT_PAUSED || (slot->state == SLOT_QUEUED && late) || tokenless;
+    if (waits && slot->key_hash != 0)
         block(cursor, slot->key_hash);
-    return slot->state == SLOT_QUEUED && (slot->key_hash == 0 || !blocked(cursor, slot->key_hash));
+    return slot->state == SLOT_QUEUED && !late && (slot->key_hash == 0 || !blocked(cursor, slot->key_hash));
 }
 
 struct run {
-    uint64_t first_seq, deadline_ms, token;
+    uint64_t first_seq, deadline_ms, leave_ms, token;
     size_t size;
     uint32_t count;
 };
@@ -452,7 +467,7 @@ static void add(struct window *w, struct run *run, const struct slot *slot)
 {
     struct bytes payload = buffer_view(&slot->payload);
     if (run->count == 0)
-        *run = (struct run){slot->seq, slot->deadline_ms, slot->token, 0, 0};
+        *run = (struct run){slot->seq, slot->deadline_ms, slot->leave_ms, slot->token, 0, 0};
     ENSURE(slot->seq == run->first_seq + run->count);
     w->kinds[run->count] = slot->kind;
     w->keys[run->count] = bytes_of(payload.data, slot->key_size);
@@ -462,16 +477,18 @@ static void add(struct window *w, struct run *run, const struct slot *slot)
     run->size += payload.size + 16;
     if (slot->deadline_ms > run->deadline_ms)
         run->deadline_ms = slot->deadline_ms;
+    if (slot->leave_ms < run->leave_ms)
+        run->leave_ms = slot->leave_ms;
 }
 
 /* Gather consecutive numbers that may leave, from the cursor on. */
-static struct run gather(struct window *w, uint64_t ptime, uint32_t operations_max,
-                         struct window_cursor *cursor)
+static struct run gather(struct window *w, uint64_t now_ms, uint64_t ptime,
+                         uint32_t operations_max, struct window_cursor *cursor)
 {
     struct run run = {0};
     for (; cursor->seq < w->next_seq; cursor->seq++) {
         struct slot *slot = slot_of(w, cursor->seq);
-        if (!may_leave(cursor, ptime, slot)) {
+        if (!may_leave(cursor, now_ms, ptime, slot)) {
             if (run.count > 0)
                 break;
             continue;
@@ -492,15 +509,6 @@ static void begin_pass(const struct window *w, struct window_cursor *cursor)
     *cursor = (struct window_cursor){.seq = w->paused_count > 0 ? w->ack_below : w->unsent_seq};
 }
 
-/* The time that the router gets, in ms; never 0, which would mean its default. */
-static uint32_t allowance(uint64_t now_ms, uint64_t deadline_ms)
-{
-    uint64_t left_ms = deadline_ms > now_ms ? deadline_ms - now_ms : 0;
-    uint64_t margin_ms = left_ms / 8 < MARGIN_MAX_MS ? left_ms / 8 : MARGIN_MAX_MS;
-    uint64_t given_ms = left_ms - margin_ms;
-    return given_ms == 0 ? 1 : given_ms < UINT32_MAX ? (uint32_t)given_ms : UINT32_MAX;
-}
-
 enum status window_pack(struct window *w, uint64_t now_ms, uint64_t ptime, uint32_t operations_max,
                         struct window_cursor *cursor, struct buffer *out, uint32_t *ret_count)
 {
@@ -511,14 +519,16 @@ enum status window_pack(struct window *w, uint64_t now_ms, uint64_t ptime, uint3
     }
     if (cursor->seq == 0)
         begin_pass(w, cursor);
-    struct run run = gather(w, ptime, operations_max, cursor);
+    struct run run = gather(w, now_ms, ptime, operations_max, cursor);
     if (run.count == 0)
         return STATUS_OK;
     struct request m = {.client_id = w->client_id,
                         .first_seq = run.first_seq,
                         .ack_below = w->ack_below,
                         .ptime_token = run.token,
-                        .deadline_ms = allowance(now_ms, run.deadline_ms),
+                        .deadline_ms = run.leave_ms - now_ms < UINT32_MAX
+                                           ? (uint32_t)(run.leave_ms - now_ms)
+                                           : UINT32_MAX,
                         .count = run.count,
                         .kinds = w->kinds,
                         .keys = w->keys,

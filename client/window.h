@@ -23,6 +23,7 @@ struct slot {
     uint64_t seq;
     uint64_t key_hash; /* 0: no key, no order (scans and outcome queries) */
     uint64_t deadline_ms;
+    uint64_t leave_ms; /* the router's deadline: from then on it does not leave (again) */
     void *user;
     struct buffer payload; /* the key, then the encoded operation */
     size_t key_size;
@@ -68,7 +69,8 @@ void window_init(struct window *w, const struct session_options *options,
 void window_fini(struct window *w);
 
 /* As session_submit(); op's deadline is set. */
-enum status window_take(struct window *w, const struct session_operation *op, uint64_t *ret_seq);
+enum status window_take(struct window *w, uint64_t now_ms, const struct session_operation *op,
+                        uint64_t *ret_seq);
 uint32_t window_pending(const struct window *w);
 uint32_t window_room(const struct window *w);
 

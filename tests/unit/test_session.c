@@ -363,7 +363,7 @@ static void test_session__the_router_gets_a_little_less_time_than_is_left(void *
     struct world *w = world_ready(1);
     assert_int_equal(try_put(w, "a", 300), STATUS_OK);
     turn(w, 100);
-    assert_int_equal(w->deadline_ms, 175);
+    assert_int_equal(w->deadline_ms, 163); /* the router's deadline is the same in every attempt */
     assert_int_equal(try_put(w, "b", 5000), STATUS_OK);
     turn(w, 0);
     assert_int_equal(w->deadline_ms, 4900);
@@ -855,6 +855,32 @@ static void test_session__a_write_of_which_all_attempts_were_refused_is_not_done
     world_end(w);
 }
 
+/* What the router refuses at its deadline is not sent once more, only to be in doubt at ours. */
+static void test_session__a_refusal_that_comes_too_late_for_another_attempt_ends_it(void **state)
+{
+    (void)state;
+    struct world *w = world_ready(1);
+    assert_int_equal(try_put(w, "a", 80), STATUS_OK);
+    turn(w, 0);
+    turn(w, 70);
+    ANSWERS(w, 0, {1, STATUS_UNAVAILABLE, ANSWER_RETRY, NULL});
+    turn(w, 10);
+    EXPECT(w, "r0< 1:a\n1 UNAVAILABLE\n");
+    world_end(w);
+}
+
+static void test_session__what_could_only_leave_too_late_stays(void **state)
+{
+    (void)state;
+    struct world *w = world_ready(1);
+    assert_int_equal(try_put(w, "a", 800), STATUS_OK);
+    assert_int_equal(try_put(w, "a", 1600), STATUS_OK);
+    turn(w, 700);
+    turn(w, 100);
+    EXPECT(w, "1 TIMEOUT\nr0< 2:a\n"); /* the later one waits for it (5) */
+    world_end(w);
+}
+
 /* Trap 46. */
 static void test_session__busy_after_a_lost_attempt_is_in_doubt(void **state)
 {
@@ -1090,6 +1116,8 @@ int main(void)
         cmocka_unit_test(test_session__at_its_deadline_a_sent_write_is_in_doubt_and_a_read_is_not),
         cmocka_unit_test(test_session__a_write_that_never_left_is_not_done),
         cmocka_unit_test(test_session__a_write_of_which_all_attempts_were_refused_is_not_done),
+        cmocka_unit_test(test_session__a_refusal_that_comes_too_late_for_another_attempt_ends_it),
+        cmocka_unit_test(test_session__what_could_only_leave_too_late_stays),
         cmocka_unit_test(test_session__busy_after_a_lost_attempt_is_in_doubt),
         cmocka_unit_test(test_session__a_final_refusal_after_a_lost_attempt_is_in_doubt),
         cmocka_unit_test(test_session__a_refusal_in_doubt_makes_the_write_doubtful_for_good),
