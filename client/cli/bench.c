@@ -1,4 +1,4 @@
-/* bench: a closed loop over many connections.
+/* bench: a closed loop over many connections: each sends `pipeline` operations and waits for all.
  *
  * Each connection is a session with a link of its own, as if it were another program; a few threads
  * drive them all, for a background thread each would measure the scheduler. Latency is that of the
@@ -60,6 +60,7 @@ struct lane {
     bool again;           /* something was sent, and that can swallow the link's edge */
     uint64_t deadline_ms; /* of the session */
     struct flight *flights, *free_flights;
+    uint64_t in_flight;
 };
 
 struct worker {
@@ -119,12 +120,17 @@ static void submit(struct worker *w, struct lane *lane, uint64_t now_ns, uint64_
         op.write = (struct write){.mutation = MUTATION_PUT,
                                   .value = bytes_of(plan->value, plan->value_size)};
     ENSURE(session_submit(lane->session, now_ns / 1000000, &op, NULL) == STATUS_OK);
+    lane->in_flight++;
     w->in_flight++;
 }
 
+/* A pipeline at once, and the next when all of it is answered: what a program does that sends many
+ * and waits for all, and what redis-benchmark -P does. */
 static void fill(struct worker *w, struct lane *lane, uint64_t now_ns)
 {
     uint64_t number;
+    if (lane->in_flight > 0)
+        return;
     /* The window may be narrower than the pipeline for a while, when answers come out of order. */
     while (lane->free_flights != NULL && session_room(lane->session) > 0 &&
            next_number(w, now_ns, &number))
@@ -134,6 +140,7 @@ static void fill(struct worker *w, struct lane *lane, uint64_t now_ns)
 static void complete(struct worker *w, const struct session_completion *done, uint64_t now_ns)
 {
     struct flight *flight = done->user;
+    flight->lane->in_flight--;
     w->in_flight--;
     if (done->status == STATUS_OK || done->status == STATUS_NOTFOUND)
         histogram_add(flight->write ? &w->writes : &w->reads, now_ns - flight->begin_ns);

@@ -42,7 +42,7 @@ const struct command commands[COMMANDS_COUNT] = {
      cluster_status, "Ends with 0 only if all is well.\n"},
     {"ping", "", "ask each router whether it is there", 0, 0, 0, cluster_ping, ""},
     {"bench", "", "measure throughput and latency", 0, 0, FLAG_BENCH, bench_run,
-     "A closed loop: each connection keeps --pipeline operations in flight. The keys are\n"
+     "A closed loop: each connection sends --pipeline operations and waits for all. The keys are\n"
      "bench:000000000 and following; run --mix fill first to read what exists.\n"},
 };
 
