@@ -99,7 +99,7 @@ settings() {
         agree --nodes "$nodes" "$saved_nodes"
         agree --port "$port" "$saved_port"
     elif [ "$command" != up ]; then
-        die "no cluster in $dir; make one with: $HERE up"
+        die "no cluster in $dir; make one with: $HERE up (or say --port or --dir as when it was made)"
     fi
     nodes=${saved_nodes:-${nodes:-3}}
     routers=${routers:-${saved_routers:-2}}

@@ -46,6 +46,7 @@ struct loop {
     struct sync *sync;
     struct checkpointer *checkpointer;
     struct fetch *fetch;
+    bool sync_ready, checkpoint_ready, fetch_ready; /* the thread has notified */
     bool checkpointing, space_low, stopping;
     uint64_t space_due_ms, sweep_due_ms;
 
@@ -164,17 +165,23 @@ static bool receive_peers(struct loop *l)
 
 /* ------------------------------------------------------------------ threads' answers */
 
-static void eventfd_clear(int fd)
+/* Has the thread behind fd notified? Asked of epoll, not of fd: a look costs a system call. */
+static bool notified(bool *ready, int fd)
 {
     uint64_t count;
+    if (!*ready)
+        return false;
+    *ready = false;
     ssize_t got = read(fd, &count, sizeof count);
     (void)got; /* non-blocking: nothing there is fine */
+    return true;
 }
 
 static void take_sync(struct loop *l)
 {
     struct log_group *group;
-    eventfd_clear(l->sync_fd);
+    if (!notified(&l->sync_ready, l->sync_fd))
+        return;
     enum status status = sync_ended(l->sync, &group);
     if (status == STATUS_NOTFOUND)
         return;
@@ -189,7 +196,8 @@ static void take_sync(struct loop *l)
 static void take_checkpoint(struct loop *l)
 {
     uint64_t lsn;
-    eventfd_clear(l->checkpoint_fd);
+    if (!notified(&l->checkpoint_ready, l->checkpoint_fd))
+        return;
     enum status status = checkpointer_ended(l->checkpointer, &lsn);
     if (status == STATUS_NOTFOUND)
         return;
@@ -205,7 +213,8 @@ static void take_checkpoint(struct loop *l)
 static void take_fetches(struct loop *l)
 {
     struct fetch_answer answer;
-    eventfd_clear(l->fetch_fd);
+    if (!notified(&l->fetch_ready, l->fetch_fd))
+        return;
     while (l->failed == STATUS_OK && fetch_take(l->fetch, &answer) == STATUS_OK) {
         check(l, answer.status, "table");
         struct node_event event = {.kind = NODE_FETCHED,
@@ -362,9 +371,13 @@ static void wait(struct loop *l, bool more)
     int timeout = more || due <= now ? 0 : (int)(due - now > 1000 ? 1000 : due - now);
     int count = epoll_wait(l->epoll_fd, events, 8, timeout);
     ENSURE(count >= 0 || errno == EINTR);
-    for (int i = 0; i < count; i++)
-        if (events[i].data.fd == l->p.signal_fd)
-            l->stopping = true;
+    for (int i = 0; i < count; i++) {
+        int fd = events[i].data.fd;
+        l->stopping = l->stopping || fd == l->p.signal_fd;
+        l->sync_ready = l->sync_ready || fd == l->sync_fd;
+        l->checkpoint_ready = l->checkpoint_ready || fd == l->checkpoint_fd;
+        l->fetch_ready = l->fetch_ready || fd == l->fetch_fd;
+    }
 }
 
 static bool readable(struct loop *l)
@@ -398,6 +411,7 @@ static enum status close_log(struct loop *l)
         submit_group(l);
         usleep(100);
         clock_turn(l);
+        l->sync_ready = true; /* epoll is not asked any more */
         take_sync(l);
         log_effects(l);
         node_effects_clear(out);
