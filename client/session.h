@@ -70,6 +70,7 @@ struct session_operation {
         struct outcome_query outcome;
         struct scan_query scan;
     };
+    bool whole; /* the caller waits for all that leave with it: one answer for all will do */
     uint64_t deadline_ms; /* on the clock of now_ms; 0: timeout_ms from now */
     void *user;           /* comes back in the completion */
 };

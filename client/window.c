@@ -203,6 +203,7 @@ enum status window_take(struct window *w, uint64_t now_ms, const struct session_
                           .deadline_ms = op->deadline_ms,
                           .leave_ms = leave_before(now_ms, op->deadline_ms),
                           .user = op->user,
+                          .whole = op->whole,
                           .payload = slot->payload,
                           .key_size = op->key.size};
     slot_move(w, slot, SLOT_QUEUED);
@@ -449,9 +450,10 @@ struct run {
     uint64_t first_seq, deadline_ms, leave_ms, token;
     size_t size;
     uint32_t count;
+    bool whole;
 };
 
-/* Does slot fit behind the run in one message: like deadline, the same token, sizes? */
+/* Does slot fit behind the run in one message: like deadline, same token, same wish, sizes? */
 static bool fits(const struct run *run, const struct slot *slot, uint32_t operations_max)
 {
     if (run->count == 0)
@@ -460,14 +462,14 @@ static bool fits(const struct run *run, const struct slot *slot, uint32_t operat
     uint64_t high = slot->deadline_ms < run->deadline_ms ? run->deadline_ms : slot->deadline_ms;
     return run->count < operations_max &&
            run->size + slot->payload.size <= MESSAGE_BYTES_MAX - (64u << 10) &&
-           slot->token == run->token && high - low <= DEADLINE_SPREAD_MS;
+           slot->whole == run->whole && slot->token == run->token && high - low <= DEADLINE_SPREAD_MS;
 }
 
 static void add(struct window *w, struct run *run, const struct slot *slot)
 {
     struct bytes payload = buffer_view(&slot->payload);
     if (run->count == 0)
-        *run = (struct run){slot->seq, slot->deadline_ms, slot->leave_ms, slot->token, 0, 0};
+        *run = (struct run){slot->seq, slot->deadline_ms, slot->leave_ms, slot->token, 0, 0, slot->whole};
     ENSURE(slot->seq == run->first_seq + run->count);
     w->kinds[run->count] = slot->kind;
     w->keys[run->count] = bytes_of(payload.data, slot->key_size);
@@ -529,6 +531,7 @@ enum status window_pack(struct window *w, uint64_t now_ms, uint64_t ptime, uint3
                         .deadline_ms = run.leave_ms - now_ms < UINT32_MAX
                                            ? (uint32_t)(run.leave_ms - now_ms)
                                            : UINT32_MAX,
+                        .flags = run.whole && run.count > 1 ? REQUEST_WHOLE : 0,
                         .count = run.count,
                         .kinds = w->kinds,
                         .keys = w->keys,

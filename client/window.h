@@ -25,6 +25,7 @@ struct slot {
     uint64_t deadline_ms;
     uint64_t leave_ms; /* the router's deadline: from then on it does not leave (again) */
     void *user;
+    bool whole;            /* shares a message only with its like */
     struct buffer payload; /* the key, then the encoded operation */
     size_t key_size;
 

@@ -23,6 +23,7 @@ struct link_context {
 struct link {
     void *socket;
     bool router;
+    bool idle; /* the last look found nothing to read, and nothing was sent since */
     zmq_msg_t received; /* the frame that link_recv() lent */
     int fd;
 };
@@ -312,6 +313,7 @@ enum status link_send(struct link *l, const struct link_peer *peer, struct buffe
     enum status s = frame_to_msg(frame, &msg);
     if (s != STATUS_OK)
         return s;
+    l->idle = false;
     if (peer != NULL)
         s = send_envelope(l->socket, peer);
     while (s == STATUS_OK && zmq_msg_send(&msg, l->socket, ZMQ_DONTWAIT) < 0)
@@ -365,7 +367,8 @@ enum status link_recv(struct link *l, struct link_peer *ret_peer, struct bytes *
 {
     *ret_peer = (struct link_peer){0};
     *ret_frame = BYTES_EMPTY;
-    if (!recv_frame(l))
+    l->idle = !recv_frame(l);
+    if (l->idle)
         return STATUS_NOTFOUND;
     enum status s = l->router ? recv_envelope(l, ret_peer) : STATUS_OK;
     if (s != STATUS_OK)
@@ -381,22 +384,23 @@ int link_fd(const struct link *l)
     return l->fd;
 }
 
-static bool has_event(struct link *l, int event)
+struct link_events link_look(struct link *l)
 {
     int events = 0;
     size_t size = sizeof events;
     while (zmq_getsockopt(l->socket, ZMQ_EVENTS, &events, &size) != 0)
         if (errno != EINTR)
-            return false;
-    return (events & event) != 0;
+            return (struct link_events){0};
+    l->idle = (events & ZMQ_POLLIN) == 0;
+    return (struct link_events){(events & ZMQ_POLLIN) != 0, (events & ZMQ_POLLOUT) != 0};
 }
 
 bool link_readable(struct link *l)
 {
-    return has_event(l, ZMQ_POLLIN);
+    return !l->idle && link_look(l).readable;
 }
 
 bool link_connected(struct link *l)
 {
-    return has_event(l, ZMQ_POLLOUT);
+    return link_look(l).connected;
 }

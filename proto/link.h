@@ -7,7 +7,7 @@
  * - link_bind() / link_connect() / link_destroy()
  * - link_send()      one frame to a peer (ROUTER) or to the other end (DEALER)
  * - link_recv()      one frame, without waiting
- * - link_fd(), link_readable()   for the loop: the fd is edge-triggered
+ * - link_fd(), link_look(), link_readable()   for the loop: the fd is edge-triggered
  */
 #ifndef PROTO_LINK_H
 #define PROTO_LINK_H
@@ -66,12 +66,22 @@ enum status link_send(struct link *l, const struct link_peer *peer, struct buffe
  * (it is gone; ret_peer is set, with size 0 when the peer chose a routing id longer than ours). */
 enum status link_recv(struct link *l, struct link_peer *ret_peer, struct bytes *ret_frame);
 
-/* For epoll: readable edge means look with link_recv() until STATUS_NOTFOUND; look again after every
- * link_send() too (link_readable() tells), for a send can swallow the edge. */
+/* For epoll: readable edge means look with link_recv() until STATUS_NOTFOUND. A send, or a look, can
+ * swallow the edge: ask link_readable() before sleeping. Every look that finds nothing costs two
+ * system calls (libzmq asks getpid() and poll()). */
 int link_fd(const struct link *l);
+
+/* Is there a message that the fd may not tell of? Costs nothing when nothing was sent since the
+ * last look; what comes later shows at the fd. */
 bool link_readable(struct link *l);
 
 /* Would a send to the other end of this DEALER be taken now? False while it is not connected. */
 bool link_connected(struct link *l);
+
+/* Both at once, for the price of one. */
+struct link_events {
+    bool readable, connected;
+};
+struct link_events link_look(struct link *l);
 
 #endif

@@ -99,10 +99,42 @@ static uint32_t status_flags(const struct operation *op)
     return flags;
 }
 
+static void asker_answers(struct coordinator *c, struct asker *asker, uint32_t index)
+{
+    operation_list_append(c->slots, &asker->answered, index);
+    if (asker->answering)
+        return;
+    asker->answering = true;
+    asker->answering_next = c->answering;
+    c->answering = asker;
+}
+
+/* What is answered leaves now, and the rest as it comes. */
+static void parcel_split(struct coordinator *c, struct parcel *parcel)
+{
+    parcel->whole = false;
+    while (parcel->answered.count > 0) {
+        uint32_t index = parcel->answered.head;
+        operation_list_remove(c->slots, &parcel->answered, index);
+        asker_answers(c, c->slots[index].asker, index);
+    }
+}
+
+static void parcel_answers(struct coordinator *c, struct parcel *parcel, uint32_t index)
+{
+    keep_value(c, index);
+    operation_list_append(c->slots, &parcel->answered, index);
+    ENSURE(parcel->unanswered_count > 0);
+    if (--parcel->unanswered_count > 0)
+        return;
+    parcel->ready_next = c->ready;
+    c->ready = parcel;
+}
+
 void answers_add(struct coordinator *c, uint32_t index, const struct result *result)
 {
     struct operation *op = &c->slots[index];
-    struct asker *asker = op->asker;
+    struct parcel *parcel = op->parcel;
     ENSURE(op->lane == LANE_NONE);
     operation_move(op, OPERATION_ANSWERED);
     op->status = result->status;
@@ -112,23 +144,12 @@ void answers_add(struct coordinator *c, uint32_t index, const struct result *res
     c->counters.answers++;
     if (op->status == STATUS_INDOUBT && operation_writes(op))
         c->counters.in_doubt++;
-    if (op->parcel->whole) {
-        struct parcel *parcel = op->parcel;
-        keep_value(c, index);
-        operation_list_append(c->slots, &parcel->answered, index);
-        ENSURE(parcel->unanswered_count > 0);
-        if (--parcel->unanswered_count == 0) {
-            parcel->ready_next = c->ready;
-            c->ready = parcel;
-        }
-        return;
-    }
-    operation_list_append(c->slots, &asker->answered, index);
-    if (!asker->answering) {
-        asker->answering = true;
-        asker->answering_next = c->answering;
-        c->answering = asker;
-    }
+    if (!parcel->single && parcel->answer_size + op->value.size > MESSAGE_BYTES_MAX)
+        parcel_split(c, parcel);
+    if (parcel->whole)
+        parcel_answers(c, parcel, index);
+    else
+        asker_answers(c, op->asker, index);
 }
 
 static void send_answer(struct coordinator *c, uint64_t source, struct answer *a)

@@ -31,8 +31,9 @@ struct parcel {
     uint32_t operations_count; /* slots that name it */
     size_t size;
 
-    /* One answer for all of them: it leaves when the last one is answered. */
-    bool whole;
+    /* One answer for all of them: it leaves when the last one is answered. What becomes too large
+     * for one message is whole no longer, unless the client can take but one (a REQ socket). */
+    bool whole, single;
     uint32_t unanswered_count;
     size_t answer_size;
     struct operation_list answered;

@@ -84,7 +84,7 @@ static size_t parcel_size(const struct coordinator *c, const struct request *m, 
 }
 
 static struct parcel *parcel_new(struct coordinator *c, const struct request *m, size_t count,
-                                 bool whole)
+                                 bool whole, bool single)
 {
     size_t size = parcel_size(c, m, count);
     if (c->counters.bytes_used + size > c->options.bytes_max)
@@ -92,7 +92,10 @@ static struct parcel *parcel_new(struct coordinator *c, const struct request *m,
     struct parcel *parcel = malloc(size);
     if (parcel == NULL)
         return NULL;
-    *parcel = (struct parcel){.size = size, .whole = whole, .unanswered_count = (uint32_t)count};
+    *parcel = (struct parcel){.size = size,
+                              .whole = whole,
+                              .single = single,
+                              .unanswered_count = (uint32_t)count};
     operation_list_init(&parcel->answered);
     c->counters.bytes_used += size;
     return parcel;
@@ -117,12 +120,12 @@ static size_t room_for(struct coordinator *c, size_t count, bool whole)
 }
 
 static void take_request(struct coordinator *c, uint64_t source, const struct request *m,
-                         bool whole)
+                         bool whole, bool single)
 {
     struct taking t = {.m = m, .deadline_ms = deadline_of(c, m)};
     size_t count = room_for(c, m->count, whole);
     if (count > 0) {
-        t.parcel = parcel_new(c, m, count, whole);
+        t.parcel = parcel_new(c, m, count, whole, single);
         if (t.parcel == NULL)
             count = 0;
     }
@@ -149,7 +152,7 @@ static enum status request_message(struct coordinator *c, uint64_t source, bool 
     bool whole = delimiter || (m.flags & REQUEST_WHOLE) != 0;
     count_kinds(c, &m);
     if (m.count > 0)
-        take_request(c, source, &m, whole);
+        take_request(c, source, &m, whole, delimiter);
     else if (whole)
         answers_refuse(c, source, m.client_id, m.first_seq, 0, STATUS_OK);
     return STATUS_OK;

@@ -28,7 +28,8 @@ struct node_link {
     struct link *link; /* NULL: could not be made, or not asked for yet */
     char address[ADDRESS_SIZE_MAX];
     bool connected;
-    bool touched;           /* in the loop's list of sockets to look at before it sleeps */
+    bool touched;           /* in the loop's list: it was sent to, or there may be news */
+    bool ready;             /* there may be a message, or a change of the connection */
     uint64_t retry_ms;      /* when link is NULL and address is not empty */
     uint64_t complained_ms; /* when nonsense of it was last in the log; 0: never */
 };
@@ -38,6 +39,7 @@ struct loop {
     int signal_fd, epoll_fd;
     struct link_context *context;
     struct link *clients;
+    bool clients_ready; /* there may be a message */
     struct connections *connections;
     struct coordinator *coordinator;
     struct effects effects;
@@ -59,8 +61,9 @@ static void watch(struct loop *l, int fd, uint32_t what)
     ENSURE(epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0);
 }
 
-static void touch(struct loop *l, uint32_t node)
+static void touch(struct loop *l, uint32_t node, bool ready)
 {
+    l->nodes[node].ready = l->nodes[node].ready || ready;
     if (l->nodes[node].touched)
         return;
     l->nodes[node].touched = true;
@@ -91,7 +94,7 @@ static void node_open(struct loop *l, uint32_t node)
         return;
     }
     watch(l, link_fd(n->link), FD_NODES + node);
-    touch(l, node);
+    touch(l, node, true);
 }
 
 /* A new node, or the same one with a new DEALER. */
@@ -204,7 +207,7 @@ static void send_node(struct loop *l, struct effect *e)
 {
     uint32_t node = e->node;
     struct node_link *n = &l->nodes[node];
-    touch(l, node);
+    touch(l, node, false);
     if (n->link != NULL && link_send(n->link, NULL, &e->frame) == STATUS_OK)
         return;
     /* Not connected, or it takes nothing any more. The coordinator hears of it in any case: it
@@ -251,14 +254,15 @@ static void flush(struct loop *l)
 
 /* ---- Receiving -------------------------------------------------------------------------------*/
 
-static void receive_clients(struct loop *l)
+/* Returns whether there may be more. */
+static bool receive_clients(struct loop *l)
 {
     struct link_peer peer;
     struct bytes frame;
     for (int i = 0; i < DRAIN_MAX; i++) {
         enum status s = link_recv(l->clients, &peer, &frame);
         if (s == STATUS_NOTFOUND)
-            return;
+            return false;
         struct connection *c = connections_by_peer(l->connections, &peer, l->now_ms);
         if (c == NULL)
             continue; /* too many connections: as if it had not been heard */
@@ -267,35 +271,43 @@ static void receive_clients(struct loop *l)
         coordinator_client_message(l->coordinator, l->now_ms, c->source, peer.delimiter != 0, frame,
                                    &l->effects);
     }
+    return true;
 }
 
+/* A connection that was made or lost shows at the descriptor as a message does. One that ends
+ * behind its last messages is noticed by the next look, or the next send. */
 static void receive_node(struct loop *l, uint32_t node)
 {
     struct node_link *n = &l->nodes[node];
     struct link_peer peer;
     struct bytes frame;
-    for (int i = 0; i < DRAIN_MAX && n->link != NULL; i++) {
+    int count = 0;
+    for (; count < DRAIN_MAX; count++) {
         enum status s = link_recv(n->link, &peer, &frame);
         if (s == STATUS_NOTFOUND)
             break;
         coordinator_node_message(l->coordinator, l->now_ms, node,
                                  s == STATUS_OK ? frame : BYTES_EMPTY, &l->effects);
     }
-    if (n->link != NULL)
+    if (count == DRAIN_MAX)
+        touch(l, node, true);
+    else if (count == 0)
         set_connected(l, node, link_connected(n->link));
 }
 
-/* Every socket that was sent to, or told something, since the last turn. */
 static void receive_nodes(struct loop *l)
 {
     uint32_t nodes[COORDINATOR_NODES_MAX];
     uint32_t count = l->touched_count;
     memcpy(nodes, l->touched, count * sizeof nodes[0]);
     l->touched_count = 0;
-    for (uint32_t i = 0; i < count; i++)
-        l->nodes[nodes[i]].touched = false;
-    for (uint32_t i = 0; i < count; i++)
-        receive_node(l, nodes[i]);
+    for (uint32_t i = 0; i < count; i++) {
+        struct node_link *n = &l->nodes[nodes[i]];
+        bool ready = n->ready;
+        n->touched = n->ready = false;
+        if (ready && n->link != NULL)
+            receive_node(l, nodes[i]);
+    }
 }
 
 /* ---- Turns -----------------------------------------------------------------------------------*/
@@ -304,14 +316,17 @@ static void receive_nodes(struct loop *l)
  * sockets that were used. */
 static bool more_to_read(struct loop *l)
 {
-    if (link_readable(l->clients))
-        return true;
+    l->clients_ready = l->clients_ready || link_readable(l->clients);
+    bool more = l->clients_ready;
     for (uint32_t i = 0; i < l->touched_count; i++) {
-        const struct node_link *n = &l->nodes[l->touched[i]];
-        if (n->link != NULL && (link_readable(n->link) || link_connected(n->link) != n->connected))
-            return true;
+        struct node_link *n = &l->nodes[l->touched[i]];
+        if (n->link != NULL && !n->ready) {
+            struct link_events now = link_look(n->link);
+            n->ready = now.readable || now.connected != n->connected;
+        }
+        more = more || n->ready;
     }
-    return false;
+    return more;
 }
 
 static int timeout_ms(const struct loop *l)
@@ -332,8 +347,10 @@ static void wait(struct loop *l)
     for (int i = 0; i < count; i++) {
         if (events[i].data.u32 == FD_SIGNAL)
             l->stopping = true;
-        else if (events[i].data.u32 >= FD_NODES)
-            touch(l, events[i].data.u32 - FD_NODES);
+        else if (events[i].data.u32 == FD_CLIENTS)
+            l->clients_ready = true;
+        else
+            touch(l, events[i].data.u32 - FD_NODES, true);
     }
 }
 
@@ -341,7 +358,7 @@ static void turn(struct loop *l)
 {
     l->now_ms = clock_now_ms();
     receive_nodes(l);
-    receive_clients(l);
+    l->clients_ready = l->clients_ready && receive_clients(l);
     if (l->now_ms >= coordinator_deadline(l->coordinator))
         coordinator_tick(l->coordinator, l->now_ms, &l->effects);
     flush(l);

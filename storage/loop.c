@@ -46,6 +46,7 @@ struct loop {
     struct sync *sync;
     struct checkpointer *checkpointer;
     struct fetch *fetch;
+    bool requests_ready, peers_ready;               /* there may be a message */
     bool sync_ready, checkpoint_ready, fetch_ready; /* the thread has notified */
     bool checkpointing, space_low, stopping;
     uint64_t space_due_ms, sweep_due_ms;
@@ -127,6 +128,7 @@ static void complain(struct loop *l, struct source *s)
     logline(LOGLINE_WARN, "message_malformed", "source=%llu", (unsigned long long)s->id);
 }
 
+/* Returns whether there may be more. */
 static bool receive_requests(struct loop *l)
 {
     struct link_peer peer;
@@ -165,7 +167,7 @@ static bool receive_peers(struct loop *l)
 
 /* ------------------------------------------------------------------ threads' answers */
 
-/* Has the thread behind fd notified? Asked of epoll, not of fd: a look costs a system call. */
+/* Has the thread behind fd notified? Only epoll is asked: every look costs a system call. */
 static bool notified(bool *ready, int fd)
 {
     uint64_t count;
@@ -361,9 +363,12 @@ static void care(struct loop *l)
 
 /* ------------------------------------------------------------------ turns */
 
-static void wait(struct loop *l, bool more)
+static void wait(struct loop *l)
 {
     struct epoll_event events[8];
+    l->requests_ready = l->requests_ready || link_readable(l->requests);
+    l->peers_ready = l->peers_ready || link_readable(l->peers);
+    bool more = l->requests_ready || l->peers_ready;
     uint64_t due = node_deadline(l->p.node);
     if (l->space_due_ms < due)
         due = l->space_due_ms;
@@ -374,23 +379,20 @@ static void wait(struct loop *l, bool more)
     for (int i = 0; i < count; i++) {
         int fd = events[i].data.fd;
         l->stopping = l->stopping || fd == l->p.signal_fd;
+        l->requests_ready = l->requests_ready || fd == link_fd(l->requests);
+        l->peers_ready = l->peers_ready || fd == link_fd(l->peers);
         l->sync_ready = l->sync_ready || fd == l->sync_fd;
         l->checkpoint_ready = l->checkpoint_ready || fd == l->checkpoint_fd;
         l->fetch_ready = l->fetch_ready || fd == l->fetch_fd;
     }
 }
 
-static bool readable(struct loop *l)
-{
-    return link_readable(l->requests) || link_readable(l->peers);
-}
-
 static void turn(struct loop *l)
 {
     clock_turn(l);
     take_sync(l);
-    receive_peers(l);
-    receive_requests(l);
+    l->peers_ready = l->peers_ready && receive_peers(l);
+    l->requests_ready = l->requests_ready && receive_requests(l);
     take_fetches(l);
     take_checkpoint(l);
     if (l->failed == STATUS_OK)
@@ -435,7 +437,7 @@ static enum status close_log(struct loop *l)
 enum status loop_run(struct loop *l, struct error *reterr)
 {
     while (!l->stopping && l->failed == STATUS_OK) {
-        wait(l, readable(l));
+        wait(l);
         turn(l);
     }
     if (l->failed == STATUS_OK && close_log(l) == STATUS_OK)

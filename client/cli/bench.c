@@ -57,7 +57,7 @@ struct lane {
     struct link *link;
     const char *address;
     bool connected, ready;
-    bool again;           /* something was sent, and that can swallow the link's edge */
+    bool again;           /* there is a message that the link's descriptor may not tell of */
     uint64_t deadline_ms; /* of the session */
     struct flight *flights, *free_flights;
     uint64_t in_flight;
@@ -114,8 +114,10 @@ static void submit(struct worker *w, struct lane *lane, uint64_t now_ns, uint64_
     struct flight *flight = lane->free_flights;
     lane->free_flights = flight->next;
     *flight = (struct flight){lane, now_ns, is_write(w), NULL};
-    struct session_operation op = {
-        .kind = flight->write ? KIND_WRITE : KIND_READ, .key = bytes_text(key), .user = flight};
+    struct session_operation op = {.kind = flight->write ? KIND_WRITE : KIND_READ,
+                                   .key = bytes_text(key),
+                                   .whole = true,
+                                   .user = flight};
     if (flight->write)
         op.write = (struct write){.mutation = MUTATION_PUT,
                                   .value = bytes_of(plan->value, plan->value_size)};
@@ -165,21 +167,18 @@ static void reset(struct worker *w, struct lane *lane)
     lane->connected = false;
 }
 
-/* Returns whether something was sent. */
-static bool carry_out(struct worker *w, struct lane *lane, uint64_t now_ns)
+static void carry_out(struct worker *w, struct lane *lane, uint64_t now_ns)
 {
-    bool sent = false;
     for (size_t i = 0; i < w->effects.count; i++) {
         struct session_effect *effect = &w->effects.items[i];
         if (effect->kind == SESSION_COMPLETED)
             complete(w, &effect->completion, now_ns);
         else if (effect->kind == SESSION_RESET)
             reset(w, lane);
-        else if (lane->link != NULL && link_send(lane->link, NULL, &effect->frame) == STATUS_OK)
-            sent = true;
+        else if (lane->link != NULL)
+            link_send(lane->link, NULL, &effect->frame); /* lost: the session asks again */
     }
     session_effects_clear(&w->effects);
-    return sent;
 }
 
 static bool receive(struct worker *w, struct lane *lane)
@@ -220,8 +219,8 @@ static void turn(struct worker *w, struct lane *lane)
     fill(w, lane, now_ns);
     session_tick(lane->session, now_ns / 1000000, &w->effects);
     session_flush(lane->session, now_ns / 1000000, &w->effects);
-    bool sent = carry_out(w, lane, now_ns);
-    lane->again = sent || received;
+    carry_out(w, lane, now_ns);
+    lane->again = lane->link != NULL && link_readable(lane->link);
     lane->deadline_ms = session_deadline(lane->session);
 }
 

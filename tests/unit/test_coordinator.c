@@ -760,6 +760,42 @@ static void test_coordinator__a_whole_request_without_room_is_busy_as_a_whole(vo
     world_destroy(w);
 }
 
+/* A client that can take several answers gets them where one would be too large. */
+static void test_coordinator__what_is_too_large_for_one_answer_comes_in_several(void **state)
+{
+    (void)state;
+    struct world *w = world_started();
+    uint32_t kinds[3] = {KIND_READ, KIND_READ, KIND_READ};
+    struct bytes keys[3] = {bytes_text("a"), bytes_text("b"), bytes_text("c")};
+    struct bytes none[3] = {BYTES_EMPTY, BYTES_EMPTY, BYTES_EMPTY};
+    struct request m = {.client_id = 5,
+                        .first_seq = 1,
+                        .flags = REQUEST_WHOLE,
+                        .count = 3,
+                        .kinds = kinds,
+                        .keys = keys,
+                        .operations = none};
+    size_t size = MESSAGE_BYTES_MAX / 2 + 1;
+    uint8_t *large = calloc(1, size);
+    ask_request(w, 1, false, &m);
+    turn(w);
+    forget(w);
+    answer_value(w, newest(w, 1), STATUS_OK, bytes_of(large, size));
+    turn(w);
+    TRACE(w, "");
+    answer_value(w, newest(w, 2), STATUS_OK, bytes_of(large, size));
+    turn(w);
+    assert_int_equal(coordinator_counters(w->c)->answers, 2);
+    assert_int_equal(w->client_messages_count, 2);
+    answer_value(w, newest(w, 3), STATUS_OK, bytes_text("small"));
+    turn(w);
+    assert_int_equal(w->client_messages_count, 3);
+    assert_memory_equal(w->last_value, "small", 5);
+    assert_int_equal(coordinator_counters(w->c)->bytes_used, 0);
+    free(large);
+    world_destroy(w);
+}
+
 /* ---- Silence ---------------------------------------------------------------------------------*/
 
 static void test_coordinator__a_read_goes_to_the_other_copy_when_the_primary_is_silent(void **state)
@@ -1426,6 +1462,7 @@ int main(void)
         cmocka_unit_test(test_coordinator__nonsense_from_a_node_is_counted_and_is_no_sign_of_life),
         cmocka_unit_test(test_coordinator__a_req_client_hears_once_when_all_is_answered),
         cmocka_unit_test(test_coordinator__a_whole_request_without_room_is_busy_as_a_whole),
+        cmocka_unit_test(test_coordinator__what_is_too_large_for_one_answer_comes_in_several),
         cmocka_unit_test(
             test_coordinator__a_read_goes_to_the_other_copy_when_the_primary_is_silent),
         cmocka_unit_test(test_coordinator__a_node_that_answers_anything_is_not_silent),

@@ -53,7 +53,7 @@ static void note_request(struct world *w, uint32_t router, struct bytes frame)
     for (size_t i = 0; i < m.count; i++)
         say(w, " %llu:%.*s", (unsigned long long)(m.first_seq + i), (int)m.keys[i].size,
             (const char *)m.keys[i].data);
-    say(w, "\n");
+    say(w, (m.flags & REQUEST_WHOLE) != 0 ? " whole\n" : "\n");
 }
 
 static void note_sent(struct world *w, uint32_t router, struct bytes frame)
@@ -382,6 +382,25 @@ static void test_session__operations_of_unlike_deadlines_travel_apart(void **sta
     assert_int_equal(try_put(w, "c", 3000), STATUS_OK);
     turn(w, 0);
     EXPECT(w, "r0< 1:a 2:b\nr0< 3:c\n");
+    world_end(w);
+}
+
+static void test_session__what_the_caller_waits_for_together_travels_together(void **state)
+{
+    (void)state;
+    struct world *w = world_ready(1);
+    struct session_operation op = {.kind = KIND_READ, .key = bytes_text("b"), .whole = true};
+    put(w, "a");
+    assert_int_equal(session_submit(w->s, w->now, &op, NULL), STATUS_OK);
+    op.key = bytes_text("c");
+    assert_int_equal(session_submit(w->s, w->now, &op, NULL), STATUS_OK);
+    put(w, "d");
+    turn(w, 0);
+    EXPECT(w, "r0< 1:a\nr0< 2:b 3:c whole\nr0< 4:d\n");
+    op.key = bytes_text("e"); /* one alone needs no flag */
+    assert_int_equal(session_submit(w->s, w->now, &op, NULL), STATUS_OK);
+    turn(w, 0);
+    EXPECT(w, "r0< 5:e\n");
     world_end(w);
 }
 
@@ -1090,6 +1109,7 @@ int main(void)
         cmocka_unit_test(test_session__bad_operations_are_not_taken),
         cmocka_unit_test(test_session__the_router_gets_a_little_less_time_than_is_left),
         cmocka_unit_test(test_session__operations_of_unlike_deadlines_travel_apart),
+        cmocka_unit_test(test_session__what_the_caller_waits_for_together_travels_together),
         cmocka_unit_test(test_session__the_token_of_an_operation_stays_that_of_its_first_attempt),
         cmocka_unit_test(test_session__without_a_token_it_asks_for_one_and_tries_again),
         cmocka_unit_test(test_session__a_cluster_that_never_served_is_unavailable),
