@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "proto/base/logline.h"
+#include "proto/base/scheduling.h"
 #include "router/loop.h"
 
 #define VERSION "0.1.0"
@@ -74,6 +75,8 @@ static int run(const struct router_options *o)
 {
     struct error error = {.status = STATUS_OK};
     int signal_fd = signals_take();
+    if (o->batch)
+        scheduling_batch();
     logline_init("router", o->name, (enum logline_level)o->log_level);
     struct loop *loop = loop_new(o, signal_fd, &error);
     if (loop == NULL)

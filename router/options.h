@@ -24,6 +24,7 @@
     X(UINT, pause_max,       "200",                  1, 60000,       "ms",  "longest pause after a refusal") \
     X(UINT, connections_max, "65536",                16, 1048576,    "",    "client connections remembered; beyond it new ones are not heard") \
     X(UINT, io_threads,      "1",                    1, 16,          "",    "ZeroMQ's threads for network traffic") \
+    X(FLAG, batch,           "1",                    0, 1,           "",    "wait for a turn on busy processors (SCHED_BATCH): more work a turn, fewer switches") \
     X(UINT, log_level,       "1",                    0, 3,           "",    "0 debug, 1 info, 2 warn, 3 error") \
     X(TEXT, config,          "",                     0, 4096,        "",    "read these options from a file") \
     X(COMMAND, check_config, "0",                    0, 1,           "",    "check the options and leave") \

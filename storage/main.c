@@ -9,6 +9,7 @@
 
 #include "proto/base/clock.h"
 #include "proto/base/logline.h"
+#include "proto/base/scheduling.h"
 #include "storage/checkpoint.h"
 #include "storage/cluster_file.h"
 #include "storage/identity.h"
@@ -316,6 +317,8 @@ static int run(const struct storage_options *o)
     struct parts parts = {0};
     struct error error = {.status = STATUS_OK};
     int signal_fd = signals_take();
+    if (o->batch)
+        scheduling_batch();
     logline_init("storage", o->name, (enum logline_level)o->log_level);
     enum status status = options_check(o, &error);
     if (status == STATUS_OK)
