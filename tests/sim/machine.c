@@ -895,7 +895,7 @@ static void turn(void *arg, uint64_t life, uint64_t unused)
         /* Rule U4: it ends at once and sends nothing more. */
         world_say(m->world, "n%u  ends: %s", m->index, status_text(status));
         m->world->reached[REACH_disk_deaths]++;
-        if (status != STATUS_IO && status != STATUS_FULL)
+        if (m->world->calm || (status != STATUS_IO && status != STATUS_FULL))
             world_fail(m->world, "I20", "node %u ends: %s", m->index, status_name(status));
         machine_end(m, random_chance(&m->random, 500) ? MACHINE_KILL : MACHINE_POWER);
         return;
@@ -1008,6 +1008,9 @@ void machine_damage_log(struct machine *m)
 void machine_calm(struct machine *m)
 {
     *disk_sim_faults(m->disk) = (struct disk_sim_faults){0};
+    /* Its disk has failed already, only its loop has not heard: the trouble's last victim. */
+    if ((m->disk_busy || m->disk_ended) && m->disk_status != STATUS_OK)
+        machine_end(m, MACHINE_KILL);
     m->paused_until_us = m->stalled_until_us = 0;
     m->end_writing = false;
 }
