@@ -95,6 +95,12 @@ static enum mutation mutation_of(enum duet_kind kind)
         return MUTATION_DELETE;
     case DUET_INCR:
         return MUTATION_INCREMENT;
+    case DUET_APPEND:
+        return MUTATION_APPEND;
+    case DUET_SET_RANGE:
+        return MUTATION_SET_RANGE;
+    case DUET_ADD:
+        return MUTATION_INCREMENT_DECIMAL;
     case DUET_CHECK:
     case DUET_GET:
     case DUET_OUTCOME:
@@ -121,6 +127,7 @@ static struct session_operation translate(const struct duet_operation *op)
             .delta = op->delta,
             .expected = {op->condition.version.epoch, op->condition.version.seq},
             .expected_value = view(op->condition.value),
+            .offset = op->offset,
         };
     }
     return to;
@@ -128,7 +135,7 @@ static struct session_operation translate(const struct duet_operation *op)
 
 static bool known(const struct duet_operation *op)
 {
-    return op->kind >= DUET_GET && op->kind <= DUET_OUTCOME &&
+    return op->kind >= DUET_GET && op->kind <= DUET_ADD &&
            (unsigned)op->condition.when <= DUET_IF_VALUE && (unsigned)op->want <= DUET_WANT_NEW;
 }
 
@@ -187,9 +194,10 @@ static enum duet_code refuse_own_thread(struct duet_error *reterr)
                      "a call that waits was made inside of a callback; use duet_submit() there");
 }
 
-/* Submit one operation and wait for it. */
+/* Submit one operation and wait for it; timeout_ms 0: the client's. */
 static enum duet_code run(struct duet_client *client, const struct session_operation *op,
-                          struct duet_result **ret_result, struct duet_error *reterr)
+                          uint32_t timeout_ms, struct duet_result **ret_result,
+                          struct duet_error *reterr)
 {
     if (ret_result != NULL)
         *ret_result = NULL;
@@ -198,7 +206,7 @@ static enum duet_code run(struct duet_client *client, const struct session_opera
     struct call call;
     call_init(&call);
     struct place place = {.call = &call};
-    enum duet_code code = client_submit(client, op, 0, false, on_done, &place, reterr);
+    enum duet_code code = client_submit(client, op, timeout_ms, false, on_done, &place, reterr);
     if (code == DUET_OK) {
         call_wait(&call, 1);
         code = place.code;
@@ -217,9 +225,15 @@ static enum duet_code run_public(struct duet_client *client, const struct duet_o
                                  struct duet_result **ret_result, struct duet_error *reterr)
 {
     if (!known(op))
-        return fault_set(reterr, DUET_USAGE, "unknown condition");
+        return fault_set(reterr, DUET_USAGE, "unknown kind, condition or want in the operation");
     struct session_operation to = translate(op);
-    return run(client, &to, ret_result, reterr);
+    return run(client, &to, op->timeout_ms, ret_result, reterr);
+}
+
+enum duet_code duet_execute(struct duet_client *client, const struct duet_operation *op,
+                            struct duet_result **ret_result, struct duet_error *reterr)
+{
+    return run_public(client, op, ret_result, reterr);
 }
 
 enum duet_code duet_get(struct duet_client *client, struct duet_slice key,
@@ -280,6 +294,38 @@ enum duet_code duet_incr(struct duet_client *client, struct duet_slice key, int6
     else
         duet_result_free(&result);
     return code;
+}
+
+enum duet_code duet_add(struct duet_client *client, struct duet_slice key, struct duet_slice number,
+                        struct duet_result **ret_result, struct duet_error *reterr)
+{
+    struct duet_operation op = {
+        .kind = DUET_ADD, .key = key, .value = number, .want = DUET_WANT_NEW};
+    return run_public(client, &op, ret_result, reterr);
+}
+
+enum duet_code duet_append(struct duet_client *client, struct duet_slice key,
+                           struct duet_slice value, struct duet_result **ret_result,
+                           struct duet_error *reterr)
+{
+    struct duet_operation op = {.kind = DUET_APPEND, .key = key, .value = value};
+    return run_public(client, &op, ret_result, reterr);
+}
+
+enum duet_code duet_set_range(struct duet_client *client, struct duet_slice key, uint64_t offset,
+                              struct duet_slice value, struct duet_result **ret_result,
+                              struct duet_error *reterr)
+{
+    struct duet_operation op = {
+        .kind = DUET_SET_RANGE, .key = key, .value = value, .offset = offset};
+    return run_public(client, &op, ret_result, reterr);
+}
+
+enum duet_code duet_get_del(struct duet_client *client, struct duet_slice key,
+                            struct duet_result **ret_result, struct duet_error *reterr)
+{
+    struct duet_operation op = {.kind = DUET_DEL, .key = key, .want = DUET_WANT_OLD};
+    return run_public(client, &op, ret_result, reterr);
 }
 
 enum duet_code duet_outcome(struct duet_client *client, struct duet_id id, struct duet_slice key,
@@ -426,7 +472,7 @@ static enum duet_code fetch_page(struct duet_scan *scan, struct duet_error *rete
         .scan = {SCAN_PAGE_KEYS, SCAN_PAGE_BYTES, scan->keys_only},
     };
     struct duet_result *result;
-    enum duet_code code = run(scan->client, &op, &result, reterr);
+    enum duet_code code = run(scan->client, &op, 0, &result, reterr);
     if (code == DUET_OK && result == NULL)
         code = fault_set(reterr, DUET_NOMEMORY, "out of memory");
     if (code == DUET_OK)

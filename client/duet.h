@@ -79,8 +79,8 @@ enum duet_code {
     DUET_FULL = 13,         /* a disk is nearly full, writes are refused */
     DUET_ABORTED = 14,      /* it did not happen and never will */
     DUET_UNSUPPORTED = 15,
-    DUET_NOTNUMBER = 16,    /* increment of a value that is no 64-bit integer */
-    DUET_OVERFLOW = 17,     /* the sum does not fit a 64-bit integer */
+    DUET_NOTNUMBER = 16,    /* increment of a value that is no 64-bit integer, or no decimal number */
+    DUET_OVERFLOW = 17,     /* the sum has too many digits, or the value would grow beyond its limit */
     DUET_TIMEOUT = 18,      /* no answer before the deadline; nothing changed */
     DUET_FORMAT = 19,
     DUET_IO = 20,
@@ -248,6 +248,30 @@ DUET_API enum duet_code duet_incr(struct duet_client *client, struct duet_slice 
                                   int64_t *ret_sum, struct duet_result **ret_result,
                                   struct duet_error *reterr);
 
+/* Add a decimal number, exactly: [-]digits[.digits], at most 34 digits, like the value and the sum; an
+ * absent key counts as 0. The result's value is the sum, written as short as possible ("0.3"). */
+DUET_API enum duet_code duet_add(struct duet_client *client, struct duet_slice key,
+                                 struct duet_slice number, struct duet_result **ret_result,
+                                 struct duet_error *reterr);
+
+/* Put value behind what is there; an absent key counts as empty. */
+DUET_API enum duet_code duet_append(struct duet_client *client, struct duet_slice key,
+                                    struct duet_slice value, struct duet_result **ret_result,
+                                    struct duet_error *reterr);
+
+/* Put value over what is there, from offset (bytes) on; a gap before it is filled with zero bytes. An
+ * empty value changes nothing. */
+DUET_API enum duet_code duet_set_range(struct duet_client *client, struct duet_slice key,
+                                       uint64_t offset, struct duet_slice value,
+                                       struct duet_result **ret_result,
+                                       struct duet_error *reterr);
+
+/* Delete, and get what was there as the result's value. DUET_NOTFOUND: there was nothing. (As with
+ * every value that a write returns, one above 1 KiB may be missing where the answer had to be sent
+ * again.) */
+DUET_API enum duet_code duet_get_del(struct duet_client *client, struct duet_slice key,
+                                     struct duet_result **ret_result, struct duet_error *reterr);
+
 /* Compare and set: put value if the key's value is expected. */
 DUET_API enum duet_code duet_cas(struct duet_client *client, struct duet_slice key,
                                  struct duet_slice expected, struct duet_slice value,
@@ -283,6 +307,9 @@ enum duet_kind {
     DUET_INCR = 4,
     DUET_CHECK = 5, /* no change: is the condition true? */
     DUET_OUTCOME = 6,
+    DUET_APPEND = 7,
+    DUET_SET_RANGE = 8, /* value, offset */
+    DUET_ADD = 9,       /* value: the number */
 };
 
 /* What the result's value is, of a write. */
@@ -292,6 +319,7 @@ struct duet_operation {
     enum duet_kind kind;
     struct duet_slice key, value;
     int64_t delta;
+    uint64_t offset;
     struct duet_condition condition;
     enum duet_want want;
     struct duet_id id;   /* DUET_OUTCOME */
@@ -309,6 +337,11 @@ typedef void duet_callback(const struct duet_result *result, void *user);
 DUET_API enum duet_code duet_submit(struct duet_client *client, const struct duet_operation *op,
                                     duet_callback *callback, void *user,
                                     struct duet_error *reterr);
+
+/* Any operation, and wait for it. With op->want the result's value is what was there before or after;
+ * when the condition does not hold, what is there. */
+DUET_API enum duet_code duet_execute(struct duet_client *client, const struct duet_operation *op,
+                                     struct duet_result **ret_result, struct duet_error *reterr);
 
 /* ---- A walk over the whole store ---- */
 

@@ -561,6 +561,7 @@ enum status codec_pack_write(const struct write *m, struct buffer *out)
     p.expected_epoch = m->expected.epoch;
     p.expected_seq = m->expected.seq;
     p.expected_value = binary(m->expected_value);
+    p.offset = m->offset;
     return pack_part(&p.base, out);
 }
 
@@ -569,7 +570,7 @@ enum status codec_unpack_write(struct bytes part, struct arena *arena, struct wr
     const Duet__V1__Operation *p = unpack_part(part, &duet__v1__operation__descriptor, arena);
     if (p == NULL || !understood(&p->base))
         return STATUS_MALFORMED;
-    if (p->precondition > PRECONDITION_VALUE || p->mutation > MUTATION_INCREMENT ||
+    if (p->precondition > PRECONDITION_VALUE || p->mutation > MUTATION_SET_RANGE ||
         p->want > WANT_NEW)
         return STATUS_MALFORMED;
     *ret = (struct write){
@@ -580,6 +581,7 @@ enum status codec_unpack_write(struct bytes part, struct arena *arena, struct wr
         .delta = p->delta,
         .expected = {p->expected_epoch, p->expected_seq},
         .expected_value = view(p->expected_value),
+        .offset = p->offset,
     };
     return STATUS_OK;
 }

@@ -67,6 +67,9 @@ enum mutation {
     MUTATION_PUT_KEEP_EXPIRY = 2,
     MUTATION_DELETE = 3,
     MUTATION_INCREMENT = 4,
+    MUTATION_INCREMENT_DECIMAL = 5,
+    MUTATION_APPEND = 6,
+    MUTATION_SET_RANGE = 7,
 };
 enum want { WANT_NOTHING = 0, WANT_OLD = 1, WANT_NEW = 2 };
 
@@ -84,6 +87,7 @@ struct write {
     int64_t delta;
     struct version expected;
     struct bytes expected_value;
+    uint64_t offset;
 };
 
 struct outcome_query {

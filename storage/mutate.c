@@ -4,6 +4,17 @@
 
 #include "proto/base/ensure.h"
 
+void mutate_work_init(struct mutate_work *work, uint32_t value_size_max)
+{
+    work->value_size_max = value_size_max;
+    buffer_init(&work->grown, VALUE_SIZE_MAX);
+}
+
+void mutate_work_fini(struct mutate_work *work)
+{
+    buffer_fini(&work->grown);
+}
+
 /* Canonical decimal text only: what we would write ourselves. So a counter's text never changes
  * under an increment of 0, and equal numbers are equal values. */
 static bool parse_number(struct bytes text, int64_t *ret)
@@ -55,7 +66,7 @@ static bool condition_holds(const struct write *w, const struct item *current)
 static bool known(const struct write *w)
 {
     return (unsigned)w->precondition <= PRECONDITION_VALUE &&
-           (unsigned)w->mutation <= MUTATION_INCREMENT && (unsigned)w->want <= WANT_NEW;
+           (unsigned)w->mutation <= MUTATION_SET_RANGE && (unsigned)w->want <= WANT_NEW;
 }
 
 static void put_value(struct mutate_outcome *ret, struct bytes value, uint64_t expiry_ms)
@@ -66,7 +77,12 @@ static void put_value(struct mutate_outcome *ret, struct bytes value, uint64_t e
     ret->effect.expiry_ms = expiry_ms;
 }
 
-static void increment(const struct write *w, const struct item *current, char *scratch,
+static uint64_t expiry_of(const struct item *current)
+{
+    return current->present ? current->expiry_ms : 0;
+}
+
+static void increment(const struct write *w, const struct item *current, struct mutate_work *work,
                       struct mutate_outcome *ret)
 {
     int64_t number = 0;
@@ -78,13 +94,54 @@ static void increment(const struct write *w, const struct item *current, char *s
         ret->status = STATUS_OVERFLOW;
         return;
     }
-    int size = snprintf(scratch, MUTATE_SCRATCH_SIZE, "%lld", (long long)number);
-    ENSURE(size > 0 && size < MUTATE_SCRATCH_SIZE);
-    put_value(ret, bytes_of(scratch, (size_t)size), current->present ? current->expiry_ms : 0);
+    int size = snprintf(work->text, sizeof work->text, "%lld", (long long)number);
+    ENSURE(size > 0 && size < (int)sizeof work->text);
+    put_value(ret, bytes_of(work->text, (size_t)size), expiry_of(current));
 }
 
-static void apply_mutation(const struct write *w, const struct item *current, char *scratch,
-                           struct mutate_outcome *ret)
+static void increment_decimal(const struct write *w, const struct item *current,
+                              struct mutate_work *work, struct mutate_outcome *ret)
+{
+    struct decimal number = {0}, delta, sum;
+    if ((current->present && !decimal_parse(current->value, &number)) ||
+        !decimal_parse(w->value, &delta)) {
+        ret->status = STATUS_NOTNUMBER;
+        return;
+    }
+    if (!decimal_add(&number, &delta, &sum)) {
+        ret->status = STATUS_OVERFLOW;
+        return;
+    }
+    put_value(ret, bytes_of(work->text, decimal_print(&sum, work->text)), expiry_of(current));
+}
+
+/* The value that stands there with w's value over it from offset on. */
+static void lay_over(const struct write *w, const struct item *current, uint64_t offset,
+                     struct mutate_work *work, struct mutate_outcome *ret)
+{
+    struct bytes old = current->present ? current->value : BYTES_EMPTY;
+    if (offset > work->value_size_max || w->value.size > work->value_size_max - offset) {
+        ret->status = STATUS_OVERFLOW;
+        return;
+    }
+    size_t end = (size_t)offset + w->value.size;
+    size_t size = end > old.size ? end : old.size;
+    uint8_t *to = buffer_reserve(&work->grown, size);
+    if (to == NULL && size > 0) {
+        ret->status = STATUS_NOMEMORY;
+        return;
+    }
+    if (old.size > 0)
+        memcpy(to, old.data, old.size);
+    if (size > old.size)
+        memset(to + old.size, 0, size - old.size);
+    if (w->value.size > 0)
+        memcpy(to + offset, w->value.data, w->value.size);
+    put_value(ret, bytes_of(to, size), expiry_of(current));
+}
+
+static void apply_mutation(const struct write *w, const struct item *current,
+                           struct mutate_work *work, struct mutate_outcome *ret)
 {
     switch (w->mutation) {
     case MUTATION_NONE:
@@ -93,7 +150,7 @@ static void apply_mutation(const struct write *w, const struct item *current, ch
         put_value(ret, w->value, 0);
         return;
     case MUTATION_PUT_KEEP_EXPIRY:
-        put_value(ret, w->value, current->present ? current->expiry_ms : 0);
+        put_value(ret, w->value, expiry_of(current));
         return;
     case MUTATION_DELETE:
         ret->has_effect = current->present;
@@ -101,7 +158,17 @@ static void apply_mutation(const struct write *w, const struct item *current, ch
         ret->status = current->present ? STATUS_OK : STATUS_NOTFOUND;
         return;
     case MUTATION_INCREMENT:
-        increment(w, current, scratch, ret);
+        increment(w, current, work, ret);
+        return;
+    case MUTATION_INCREMENT_DECIMAL:
+        increment_decimal(w, current, work, ret);
+        return;
+    case MUTATION_APPEND:
+        lay_over(w, current, current->present ? current->value.size : 0, work, ret);
+        return;
+    case MUTATION_SET_RANGE:
+        if (w->value.size > 0) /* nothing over nothing: not even a gap is made */
+            lay_over(w, current, w->offset, work, ret);
         return;
     }
     ENSURE_UNREACHABLE();
@@ -127,15 +194,15 @@ static void answer_wanted(const struct write *w, const struct item *current,
         give_result(ret, ret->effect.kind == EFFECT_PUT, ret->effect.value);
 }
 
-void mutate(const struct write *w, const struct item *current,
-            char scratch[static MUTATE_SCRATCH_SIZE], struct mutate_outcome *ret)
+void mutate(const struct write *w, const struct item *current, struct mutate_work *work,
+            struct mutate_outcome *ret)
 {
     *ret = (struct mutate_outcome){.status = STATUS_UNSUPPORTED};
     if (!known(w))
         return;
     ret->status = condition_holds(w, current) ? STATUS_OK : STATUS_CONDITION;
     if (ret->status == STATUS_OK)
-        apply_mutation(w, current, scratch, ret);
+        apply_mutation(w, current, work, ret);
     if (ret->status == STATUS_OK || ret->status == STATUS_CONDITION)
         answer_wanted(w, current, ret);
     ENSURE(!ret->has_effect || ret->status == STATUS_OK);

@@ -2,25 +2,39 @@
 #ifndef STORAGE_MUTATE_H
 #define STORAGE_MUTATE_H
 
+#include "proto/base/buffer.h"
+#include "storage/decimal.h"
 #include "storage/record.h"
 
-#define MUTATE_SCRATCH_SIZE 32
+#define MUTATE_TEXT_SIZE (DECIMAL_TEXT_MAX + 1)
+
+/* What one judgement needs beside its operands; an outcome may point into it. */
+struct mutate_work {
+    uint32_t value_size_max;     /* no value grows beyond */
+    char text[MUTATE_TEXT_SIZE]; /* the new text of an increment */
+    struct buffer grown;         /* the new value of APPEND and SET_RANGE; else it has no memory */
+};
+
+void mutate_work_init(struct mutate_work *work, uint32_t value_size_max);
+void mutate_work_fini(struct mutate_work *work);
 
 struct mutate_outcome {
-    enum status status;   /* OK, CONDITION, NOTFOUND (deleting an absent key), NOTNUMBER, OVERFLOW */
+    /* OK, CONDITION, NOTFOUND (deleting an absent key), NOTNUMBER, OVERFLOW (also a value grown
+     * beyond value_size_max); NOMEMORY: nothing was judged. */
+    enum status status;
     bool has_effect;      /* false: the write is logged without an effect */
-    struct effect effect; /* key and digest are the caller's to fill in; value may point into scratch,
+    struct effect effect; /* key and digest are the caller's to fill in; value may point into the work,
                              into w or into current */
     bool has_result;      /* what `want` asked for (old or new value); a failed precondition with
                              WANT_OLD or WANT_NEW gives the current value when there is one */
     struct bytes result;
 };
 
-/* Judge w against current (value: decimal text for increments, "-9223372036854775808" ..
- * "9223372036854775807", no leading zeros, no plus sign; an absent key counts as 0). scratch holds
- * the new text of an increment and must live as long as ret. Never fails: what is wrong is in
- * ret->status. */
-void mutate(const struct write *w, const struct item *current,
-            char scratch[static MUTATE_SCRATCH_SIZE], struct mutate_outcome *ret);
+/* Judge w against current (value: for INCREMENT decimal text, "-9223372036854775808" ..
+ * "9223372036854775807", no leading zeros, no plus sign; for INCREMENT_DECIMAL see decimal.h; an
+ * absent key counts as 0, or as empty). All but PUT keep an expiry. work was initialized and must live
+ * as long as ret. Never fails: what is wrong is in ret->status. */
+void mutate(const struct write *w, const struct item *current, struct mutate_work *work,
+            struct mutate_outcome *ret);
 
 #endif

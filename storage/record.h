@@ -10,8 +10,7 @@
  *   u64 epoch, u64 seq, u64 prev_epoch, u64 prev_hash, u64 ptime, u64 client, u64 client_seq,
  *   u64 ack_below, u64 horizon, u64 key hash, u32 result flags, u32 result size, result bytes,
  *   then the effects: u8 kind, u8 0, u16 key size, u32 value size, u64 digest, u64 expiry,
- *   key bytes, value bytes (delta kinds, which come later, put their base version, offset and length
- *   in front of the value bytes).
+ *   key bytes, value bytes. Effects are absolute; kinds for deltas are reserved.
  * chain hash: XXH3 64 of the body, seeded with prev_hash.
  */
 #ifndef STORAGE_RECORD_H

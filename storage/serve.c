@@ -433,17 +433,14 @@ static void keep_full_result(struct core *c, struct pending *p, struct bytes res
     p->full_result_size = (uint32_t)result.size;
 }
 
-/* Judge the write, log effect and result, wait for the commit. */
-static void log_write(struct core *c, struct replica *r, const struct operation *op,
-                      const struct write *w, const struct item *current)
+/* Log effect and result, wait for the commit. */
+static void log_outcome(struct core *c, struct replica *r, const struct operation *op,
+                        const struct mutate_outcome *m)
 {
-    char text[MUTATE_SCRATCH_SIZE];
-    struct mutate_outcome m;
     struct entry e;
-    mutate(w, current, text, &m);
-    entry_from(op, &m, &e);
-    if (MUTANT(44) && !m.has_effect) {
-        struct reply reply = {.status = m.status, .flags = copies_flags(r)};
+    entry_from(op, m, &e);
+    if (MUTANT(44) && !m->has_effect) {
+        struct reply reply = {.status = m->status, .flags = copies_flags(r)};
         core_reply(c, op->asker, &reply);
         return;
     }
@@ -451,8 +448,22 @@ static void log_write(struct core *c, struct replica *r, const struct operation 
     if (p == NULL)
         return;
     if (e.result_flags & RESULT_TRIMMED)
-        keep_full_result(c, p, m.result);
+        keep_full_result(c, p, m->result);
     wait_for(c, p, WAIT_WRITE, op);
+}
+
+static void judge_write(struct core *c, struct replica *r, const struct operation *op,
+                        const struct write *w, const struct item *current)
+{
+    struct mutate_work work;
+    struct mutate_outcome m;
+    mutate_work_init(&work, c->options.value_size_max);
+    mutate(w, current, &work, &m);
+    if (m.status == STATUS_NOMEMORY)
+        core_fail(c, m.status);
+    else
+        log_outcome(c, r, op, &m);
+    mutate_work_fini(&work);
 }
 
 static void serve_write(struct core *c, struct replica *r, const struct operation *op,
@@ -489,7 +500,7 @@ static void serve_write(struct core *c, struct replica *r, const struct operatio
     }
     struct item current = {.present = false};
     if (!needs_current(&w) || newest_item(c, r, op, cold, &current))
-        log_write(c, r, op, &w, &current);
+        judge_write(c, r, op, &w, &current);
 }
 
 /* ------------------------------------------------------------------ outcomes */

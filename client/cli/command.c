@@ -22,6 +22,18 @@ const struct command commands[COMMANDS_COUNT] = {
      "The value is a decimal 64-bit integer; a key that does not exist counts as 0.\n"},
     {"cas", "KEY EXPECTED NEW", "store NEW if the value is EXPECTED", 3, 3, 0, keys_cas,
      VALUE_HELP},
+    {"add", "KEY NUMBER", "add a decimal number exactly, print the sum", 2, 2, 0, keys_add,
+     "A number is [-]digits[.digits] with at most 34 digits, like the sum; a key that does not exist\n"
+     "counts as 0. The sum is written as short as possible.\n"},
+    {"append", "KEY VALUE", "put a value behind what is there", 2, 2, FLAG_CONDITION, keys_append,
+     VALUE_HELP},
+    {"setrange", "KEY OFFSET VALUE", "put a value over what is there, from a byte on", 3, 3,
+     FLAG_CONDITION, keys_setrange, "A gap is filled with zero bytes.\n" VALUE_HELP},
+    {"getset", "KEY VALUE", "store a value, print the one before", 2, 2, FLAG_CONDITION, keys_getset,
+     "When there was none, nothing is printed, and the command ends with 0 all the same.\n"
+     VALUE_HELP},
+    {"getdel", "KEY", "delete a key, print the value that it had", 1, 1, FLAG_CONDITION, keys_getdel,
+     ""},
     {"mget", "KEY...", "print the values of many keys", 1, -1, 0, keys_mget,
      "One line for each: key, tab, value, with \\t \\n \\\\ for tab, newline and backslash.\n"},
     {"mput", "KEY VALUE [KEY VALUE]...", "store many values, each on its own", 2, -1, 0, keys_mput,

@@ -38,7 +38,7 @@ struct command {
     const char *help; /* more lines for `duet help NAME`; may be "" */
 };
 
-#define COMMANDS_COUNT 13
+#define COMMANDS_COUNT 18
 extern const struct command commands[COMMANDS_COUNT];
 const struct command *command_find(const char *name);
 
@@ -81,6 +81,11 @@ int keys_put(struct context *c);
 int keys_del(struct context *c);
 int keys_incr(struct context *c);
 int keys_cas(struct context *c);
+int keys_add(struct context *c);
+int keys_append(struct context *c);
+int keys_setrange(struct context *c);
+int keys_getdel(struct context *c);
+int keys_getset(struct context *c);
 int keys_mget(struct context *c);
 int keys_mput(struct context *c);
 int transfer_import(struct context *c);

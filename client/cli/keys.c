@@ -251,6 +251,85 @@ int keys_cas(struct context *c)
     return work_end(&w, report_write(c, &w));
 }
 
+/* ---- Writes that print a value ---- */
+
+/* The value that came back, or nothing; with a version as JSON. */
+static int report_value(const struct context *c, const struct work *w)
+{
+    if (w->error.code != DUET_OK || w->result == NULL)
+        return report_failure(c, w);
+    if (command_json(c)) {
+        json_t *object = json_key(buffer_view(&w->key));
+        if (duet_result_has_value(w->result))
+            text_json_set(object, "value", command_bytes(duet_result_value(w->result)));
+        json_version(object, duet_result_version(w->result));
+        command_print_json(c, object);
+    } else if (duet_result_has_value(w->result)) {
+        print_value(c, command_bytes(duet_result_value(w->result)));
+    }
+    return 0;
+}
+
+typedef int report_fn(const struct context *c, const struct work *w);
+
+/* One write with the conditions of the flags: op's kind, want and offset are given; the value is the
+ * word at value_word (0: none). */
+static int run_write(struct context *c, struct duet_operation *op, int value_word,
+                     report_fn *report)
+{
+    struct work w;
+    work_init(&w);
+    int exit_code = condition(c, &op->condition);
+    if (exit_code != 0)
+        return work_end(&w, exit_code);
+    exit_code = 2;
+    if (!command_key(c, c->words[0], &w.key) ||
+        (value_word > 0 && !command_value(c->words[value_word], &w.value)) ||
+        command_client(c, &exit_code) == NULL)
+        return work_end(&w, exit_code);
+    op->key = command_slice(&w.key);
+    op->value = command_slice(&w.value);
+    if (op->condition.when != DUET_ALWAYS && op->want == DUET_WANT_NOTHING)
+        op->want = DUET_WANT_OLD; /* to show what stood in the way */
+    w.error.code = duet_execute(c->client, op, &w.result, &w.error);
+    return work_end(&w, report(c, &w));
+}
+
+int keys_add(struct context *c)
+{
+    struct duet_operation op = {.kind = DUET_ADD, .want = DUET_WANT_NEW};
+    return run_write(c, &op, 1, report_value);
+}
+
+int keys_append(struct context *c)
+{
+    struct duet_operation op = {.kind = DUET_APPEND};
+    return run_write(c, &op, 1, report_write);
+}
+
+int keys_setrange(struct context *c)
+{
+    char *end;
+    errno = 0;
+    struct duet_operation op = {.kind = DUET_SET_RANGE};
+    op.offset = strtoull(c->words[1], &end, 10);
+    if (errno != 0 || end == c->words[1] || *end != 0 || c->words[1][0] == '-')
+        return command_fail(DUET_USAGE, "OFFSET '%s' is not a number of bytes", c->words[1]);
+    return run_write(c, &op, 2, report_write);
+}
+
+int keys_getset(struct context *c)
+{
+    struct duet_operation op = {.kind = DUET_PUT, .want = DUET_WANT_OLD};
+    return run_write(c, &op, 1, report_value);
+}
+
+int keys_getdel(struct context *c)
+{
+    struct duet_operation op = {.kind = DUET_DEL, .want = DUET_WANT_OLD};
+    return run_write(c, &op, 0, report_value);
+}
+
 /* ---- Many ---- */
 
 /* Words as bytes, all in one buffer, and the results. */

@@ -33,8 +33,8 @@
     X(FULL,           13, true,  false, 503, 5, "the disk is nearly full, writes are refused")     \
     X(ABORTED,        14, false, false, 409, 5, "it did not happen and never will")                \
     X(UNSUPPORTED,    15, false, false, 400, 5, "not supported by this version")                   \
-    X(NOTNUMBER,      16, false, false, 409, 5, "the value is not a 64-bit integer")               \
-    X(OVERFLOW,       17, false, false, 409, 5, "the result does not fit a 64-bit integer")        \
+    X(NOTNUMBER,      16, false, false, 409, 5, "the value is no integer, or no number")           \
+    X(OVERFLOW,       17, false, false, 409, 5, "the result is larger than is possible")           \
     X(TIMEOUT,        18, true,  false, 504, 4, "no answer before the deadline, nothing changed")  \
     X(FORMAT,         19, false, false, 500, 5, "a format that this program does not read")        \
     X(IO,             20, false, false, 500, 5, "input or output failed")                          \

@@ -52,6 +52,26 @@ def conditions(run, c):
               c.good("del", "--if-value", "4", "cond"), "del --if-value")
 
 
+def parts(run, c):
+    run.check([c.good("add", "d", n).strip() for n in ("0.1", "0.20", "-1")] ==
+              [b"0.1", b"0.3", b"-0.7"], "add: decimal numbers, exactly")
+    run.check(c.duet("add", "d", "1e3").returncode == 5 and
+              c.duet("add", "d", "9" * 34).returncode == 5, "add of no number, or one too long")
+    c.good("append", "a", "ab")
+    c.good("append", "a", "-", stdin=b"\0c")
+    run.check(c.good("get", "a", router=1) == b"ab\0c", "append, twice")
+    c.good("setrange", "a", "1", "XY")
+    c.good("setrange", "a", "6", "z")
+    run.check(c.good("get", "a") == b"aXYc\0\0z", "setrange, with a gap")
+    run.check(c.duet("setrange", "a", "x", "z").returncode == 2 and
+              c.duet("append", "--if-value", "b", "a", "z").returncode == 6 and
+              c.good("get", "a") == b"aXYc\0\0z", "a bad offset, and a condition that does not hold")
+    run.check(c.good("getset", "g", "1") == b"" and c.good("getset", "g", "2") == b"1",
+              "getset: the value before, or nothing")
+    run.check(c.good("getdel", "g") == b"2" and c.duet("getdel", "g").returncode == 1,
+              "getdel: the value, and then there is none")
+
+
 def several(run, c):
     c.good("mput", "m1", "one", "m2", "two\twords", "m3", "three")
     run.check(c.good("mget", "m1", "m2", "m3", router=1) ==
@@ -123,7 +143,7 @@ def main(run):
     with run.cluster() as c:
         c.start()
         run.say("three nodes and two routers serve")
-        for part in (one_key, numbers, conditions, several, formats, transfer, cluster):
+        for part in (one_key, numbers, conditions, parts, several, formats, transfer, cluster):
             part(run, c)
 
 

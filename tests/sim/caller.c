@@ -1,11 +1,13 @@
 #include "tests/sim/caller.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "client/session.h"
 #include "proto/base/ensure.h"
 #include "proto/codec.h"
+#include "tests/sim/texts.h"
 #include "tests/sim/world.h"
 
 #define OUTCOME_TIMEOUT_MS 3000
@@ -302,21 +304,21 @@ static struct ticket *ticket_new(struct caller *c, size_t item, bool outcome)
 }
 
 /* The write as it travels; values' memory is *value and *expected. */
-static struct write write_of(const struct caller *c, const struct checker_operation *op,
-                             struct buffer *value, struct buffer *expected)
+static struct write write_of(const struct checker_operation *op, struct buffer *value,
+                             struct buffer *expected)
 {
-    uint32_t size_max = c->world->knobs.value_size_max;
     buffer_init(value, 1u << 20);
     buffer_init(expected, 1u << 20);
     if (op->value.present)
-        ENSURE(history_value(op->value, size_max, value) == STATUS_OK);
+        texts_print(op->value, value);
     if (op->expected_value.present)
-        ENSURE(history_value(op->expected_value, size_max, expected) == STATUS_OK);
+        texts_print(op->expected_value, expected);
     return (struct write){.precondition = op->precondition,
                           .mutation = op->mutation,
                           .want = op->want,
                           .value = buffer_view(value),
                           .delta = op->delta,
+                          .offset = op->offset,
                           .expected = op->expected,
                           .expected_value = buffer_view(expected)};
 }
@@ -337,7 +339,7 @@ bool caller_ask(struct caller *c, uint32_t key, const struct checker_operation *
                                       .key = bytes_text(name),
                                       .deadline_ms = now_ms(c) + timeout_ms,
                                       .user = ticket};
-    struct write write = write_of(c, op, &value, &expected);
+    struct write write = write_of(op, &value, &expected);
     if (!op->read)
         asked.write = write;
     enum status status = session_submit(c->session, now_ms(c), &asked, &seq);
@@ -449,6 +451,21 @@ static void add_condition(struct caller *c, uint32_t key, struct checker_operati
         op->expected_value = seen->op.value;
 }
 
+/* A change of a part of the value; small, so that answers fit the completion records. */
+static void change_part(struct caller *c, struct checker_operation *op)
+{
+    char text[16];
+    unsigned long long n = random_below(&c->random, 1000);
+    op->mutation = (enum mutation)random_range(&c->random, MUTATION_INCREMENT_DECIMAL,
+                                               MUTATION_SET_RANGE);
+    if (op->mutation == MUTATION_INCREMENT_DECIMAL)
+        snprintf(text, sizeof text, "%s%llu.%02llu", n & 1 ? "-" : "", n / 100, n % 100);
+    else
+        snprintf(text, sizeof text, n & 1 ? "%llu" : "R%llu", n / 10);
+    op->offset = op->mutation == MUTATION_SET_RANGE ? random_below(&c->random, 30) : 0;
+    op->value = texts_parse(bytes_text(text));
+}
+
 static struct checker_operation make_up(struct caller *c, uint32_t key)
 {
     const struct knobs *k = &c->world->knobs;
@@ -460,6 +477,8 @@ static struct checker_operation make_up(struct caller *c, uint32_t key)
         op.mutation = MUTATION_DELETE;
     else if (random_chance(&c->random, k->increments_per_mille))
         op.mutation = MUTATION_INCREMENT;
+    else if (random_chance(&c->random, k->parts_per_mille))
+        change_part(c, &op);
     if (random_chance(&c->random, k->conditions_per_mille))
         add_condition(c, key, &op);
     if (op.precondition != PRECONDITION_NONE && random_chance(&c->random, 100))

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 
 #include "proto/base/ensure.h"
+#include "storage/mutate.h"
+#include "tests/sim/texts.h"
 
 #define STEPS_MAX_DEFAULT 2000000u
 #define NONE              SIZE_MAX
@@ -25,7 +27,7 @@ static bool value_equal(struct checker_value a, struct checker_value b)
 {
     if (!a.present || !b.present)
         return a.present == b.present;
-    return a.number == b.number && a.n == b.n;
+    return a.number == b.number && a.made == b.made && a.n == b.n;
 }
 
 /* The rules of one key.
@@ -94,6 +96,31 @@ static enum truth precondition_holds(const struct checker_operation *op,
     ENSURE_UNREACHABLE();
 }
 
+/* Those that change a part of a value are written down once, for the store and for us: what is
+ * checked here is when they take effect. (test_mutate.c has what they do.) */
+static enum status change_part(const struct checker_operation *op, struct checker_value *value)
+{
+    struct buffer old, operand;
+    struct mutate_work work;
+    struct mutate_outcome m;
+    buffer_init(&old, 1u << 24);
+    buffer_init(&operand, 1u << 24);
+    if (value->present)
+        texts_print(*value, &old);
+    texts_print(op->value, &operand);
+    struct item current = {.present = value->present, .value = buffer_view(&old)};
+    struct write w = {
+        .mutation = op->mutation, .value = buffer_view(&operand), .offset = op->offset};
+    mutate_work_init(&work, VALUE_SIZE_MAX_DEFAULT);
+    mutate(&w, &current, &work, &m);
+    if (m.has_effect)
+        *value = texts_parse(m.effect.value);
+    mutate_work_fini(&work);
+    buffer_fini(&old);
+    buffer_fini(&operand);
+    return m.status;
+}
+
 /* What the mutation makes of value: the answer's status, and the value after. */
 static enum status mutation_apply(const struct checker_operation *op, struct checker_value *value)
 {
@@ -117,6 +144,10 @@ static enum status mutation_apply(const struct checker_operation *op, struct che
             return STATUS_OVERFLOW;
         *value = (struct checker_value){.present = true, .number = true, .n = sum};
         return STATUS_OK;
+    case MUTATION_INCREMENT_DECIMAL:
+    case MUTATION_APPEND:
+    case MUTATION_SET_RANGE:
+        return change_part(op, value);
     }
     ENSURE_UNREACHABLE();
 }
@@ -267,8 +298,9 @@ static uint64_t mix(uint64_t z)
 static uint64_t state_hash(const struct checker_state *s, uint64_t salt)
 {
     const uint64_t words[] = {
-        s->value.present,     s->value.number,        (uint64_t)s->value.n, s->version.epoch,
-        s->version.seq,       s->last.epoch,          s->last.seq,          s->unheard_above.epoch,
+        s->value.present,    s->value.number,         s->value.made,
+        (uint64_t)s->value.n, s->version.epoch,       s->version.seq,
+        s->last.epoch,       s->last.seq,             s->unheard_above.epoch,
         s->unheard_above.seq, s->unheard_below.epoch, s->unheard_below.seq,
     };
     uint64_t hash = salt;
@@ -621,6 +653,12 @@ static bool is_put(const struct checker_operation *op)
     return !op->read && (op->mutation == MUTATION_PUT || op->mutation == MUTATION_PUT_KEEP_EXPIRY);
 }
 
+/* Does it make a value of the one before? */
+static bool is_derived(const struct checker_operation *op)
+{
+    return !op->read && op->mutation >= MUTATION_INCREMENT;
+}
+
 /* A put in doubt whose value was read, and which nobody else wrote, did happen, and with the
  * version that the read showed. Numbers may also come from increments. */
 static void resolve_doubt(struct search *s, struct node_of *doubt, bool increments)
@@ -649,7 +687,7 @@ static void resolve_doubts(struct search *s)
 {
     bool increments = false;
     for (size_t i = 0; i < s->nodes_count; i++)
-        increments |= !s->nodes[i].op.read && s->nodes[i].op.mutation == MUTATION_INCREMENT;
+        increments |= is_derived(&s->nodes[i].op);
     for (size_t i = 0; i < s->nodes_count; i++)
         if (s->nodes[i].op.outcome == CHECKER_IN_DOUBT)
             resolve_doubt(s, &s->nodes[i], increments);
@@ -718,7 +756,7 @@ static int describe_value(struct checker_value v, char *to, size_t size)
 {
     if (!v.present)
         return snprintf(to, size, "-");
-    return snprintf(to, size, "%s%" PRId64, v.number ? "" : "x", v.n);
+    return snprintf(to, size, "%s%" PRId64, v.made ? "made" : v.number ? "" : "x", v.n);
 }
 
 static const char *mutation_name(enum mutation m)
@@ -734,6 +772,12 @@ static const char *mutation_name(enum mutation m)
         return "delete";
     case MUTATION_INCREMENT:
         return "increment";
+    case MUTATION_INCREMENT_DECIMAL:
+        return "add";
+    case MUTATION_APPEND:
+        return "append";
+    case MUTATION_SET_RANGE:
+        return "set-range";
     }
     return "?";
 }
@@ -758,7 +802,7 @@ void checker_describe(const struct checker_operation *op, char *to, size_t size)
 {
     char condition[80], argument[32] = "", seen[32], returned[32] = "...";
     describe_condition(op, condition, sizeof condition);
-    if (is_put(op))
+    if (!op->read && op->value.present)
         describe_value(op->value, argument, sizeof argument);
     else if (!op->read && op->mutation == MUTATION_INCREMENT)
         snprintf(argument, sizeof argument, "%" PRId64, op->delta);

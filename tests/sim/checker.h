@@ -30,10 +30,12 @@
 
 enum checker_outcome { CHECKER_DONE, CHECKER_NOT_DONE, CHECKER_IN_DOUBT };
 
-/* What a key holds: nothing, a number (decimal text), or another text known by its number. */
+/* What a key holds: nothing, a number (decimal text), or another text known by its number; `made`: one
+ * that texts.h keeps. */
 struct checker_value {
     bool present, number;
     int64_t n;
+    bool made;
 };
 
 struct checker_operation {
@@ -41,8 +43,9 @@ struct checker_operation {
     bool read; /* a get; else a write */
     enum precondition precondition;
     enum mutation mutation;
-    struct checker_value value;          /* of a put */
+    struct checker_value value;          /* of a put, append, set range or decimal increment */
     int64_t delta;                       /* of an increment */
+    uint64_t offset;                     /* of a set range */
     struct version expected;             /* PRECONDITION_VERSION */
     struct checker_value expected_value; /* PRECONDITION_VALUE */
     enum want want;

@@ -6,6 +6,7 @@
 
 #include "proto/base/ensure.h"
 #include "storage/record.h"
+#include "tests/sim/texts.h"
 #include "tests/sim/watch.h"
 #include "tests/sim/world.h"
 
@@ -30,7 +31,7 @@ size_t history_ask(struct history *h, uint32_t key, uint32_t client,
     return h->count++;
 }
 
-/* Words. Texts are "x<number>:" and filling, so that each number has one text of its own length. */
+/* Words. */
 
 void history_key(uint32_t key, char to[static 32])
 {
@@ -39,43 +40,6 @@ void history_key(uint32_t key, char to[static 32])
         snprintf(to, 32, "{tag%u}k%u", key % 4, key);
     else
         snprintf(to, 32, "key%u", key);
-}
-
-static size_t filling_size(int64_t n, uint32_t size_max)
-{
-    uint64_t mixed = (uint64_t)n * 0x9e3779b97f4a7c15u;
-    return size_max == 0 ? 0 : (size_t)((mixed >> 32) % size_max) >> (mixed & 7);
-}
-
-enum status history_value(struct checker_value v, uint32_t size_max, struct buffer *to)
-{
-    char text[32];
-    int size = snprintf(text, sizeof text, v.number ? "%" PRId64 : "x%" PRId64 ":", v.n);
-    enum status status = buffer_append(to, bytes_of(text, (size_t)size));
-    size_t filling = v.number ? 0 : filling_size(v.n, size_max);
-    for (size_t i = 0; i < filling && status == STATUS_OK; i++)
-        status = buffer_append(to, bytes_of(&"abcdefghijklmnopqrstuvw"[(i + (size_t)v.n) % 23], 1));
-    return status;
-}
-
-bool history_parse(struct bytes text, struct checker_value *ret)
-{
-    char copy[32] = "";
-    size_t size = text.size < sizeof copy - 1 ? text.size : sizeof copy - 1;
-    if (size > 0)
-        memcpy(copy, text.data, size);
-    bool number = copy[0] != 'x';
-    char *end;
-    *ret = (struct checker_value){.present = true, .number = number};
-    ret->n = strtoll(copy + !number, &end, 10);
-    if (number)
-        return size > 0 && *end == 0 && text.size == size;
-    if (*end != ':')
-        return false;
-    for (size_t i = 0, at = (size_t)(end + 1 - copy); at < text.size; i++, at++)
-        if (text.data[at] != (uint8_t) "abcdefghijklmnopqrstuvw"[(i + (size_t)ret->n) % 23])
-            return false;
-    return true;
 }
 
 /* Hearing. */
@@ -98,10 +62,8 @@ static void take_answer(struct world *w, size_t number, const struct history_hea
     /* A result this large may not have been kept for a repeat. */
     if (!op->read && !op->has_value && w->knobs.value_size_max > RESULT_SIZE_MAX / 2)
         op->want = WANT_NOTHING;
-    if (op->has_value && !history_parse(heard->value, &op->value_seen))
-        world_fail(w, "I7", "client %u heard a value that nobody wrote: %.*s", item->client,
-                   (int)(heard->value.size < 60 ? heard->value.size : 60),
-                   (const char *)heard->value.data);
+    if (op->has_value)
+        op->value_seen = texts_parse(heard->value);
 }
 
 void history_hear(struct world *w, size_t number, const struct history_heard *heard)

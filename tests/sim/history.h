@@ -48,10 +48,7 @@ void history_settle(struct world *w, size_t item, const struct history_heard *he
 /* I7, key by key. */
 void history_judge(struct world *w);
 
-/* The text of a key, and of a value. Values of one number are the same text everywhere. */
+/* The text of a key. */
 void history_key(uint32_t key, char to[static 32]);
-enum status history_value(struct checker_value v, uint32_t size_max, struct buffer *to);
-/* False: not a text that history_value() makes. */
-bool history_parse(struct bytes text, struct checker_value *ret);
 
 #endif

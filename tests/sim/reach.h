@@ -44,6 +44,7 @@
     X(expires, "EXPIRE entries that collected records") \
     X(too_old, "operations refused as too old to know") \
     X(pages, "pages of walks over the store") \
+    X(parts,             "appends, set ranges and decimal increments that were done") \
     X(not_numbers,       "increments of what is no number")
 /* clang-format on */
 

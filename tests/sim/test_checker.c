@@ -11,6 +11,7 @@
 
 #include "tests/sim/checker.h"
 #include "tests/sim/random.h"
+#include "tests/sim/texts.h"
 
 #define OPERATIONS_MAX 600
 
@@ -125,7 +126,9 @@ static void answer_write(const struct plan *plan, struct checker_operation *op,
             now->value = (struct checker_value){0};
         if (op->mutation == MUTATION_INCREMENT)
             now->value =
-                (struct checker_value){true, true, (before.present ? before.n : 0) + op->delta};
+                (struct checker_value){.present = true,
+                                       .number = true,
+                                       .n = (before.present ? before.n : 0) + op->delta};
         now->version = place;
     }
     op->version = plan->versions ? place : (struct version){0};
@@ -475,7 +478,7 @@ static struct checker_operation increment(uint64_t invoked, uint64_t returned, i
                                       .returned = returned,
                                       .status = STATUS_OK,
                                       .has_value = true,
-                                      .value_seen = {true, true, seen}};
+                                      .value_seen = {.present = true, .number = true, .n = seen}};
 }
 
 static void test_checker__a_doubled_increment_is_found(void **state)
@@ -495,6 +498,49 @@ static void test_checker__a_doubled_increment_is_found(void **state)
     assert_int_equal(judge(&h), CHECKER_GOOD);
     h.ops[2].value_seen.n = 5;
     assert_int_equal(judge(&h), CHECKER_BROKEN);
+}
+
+static struct checker_operation change(enum mutation mutation, uint64_t at, const char *value,
+                                       const char *seen)
+{
+    return (struct checker_operation){.mutation = mutation,
+                                      .value = texts_parse(bytes_text(value)),
+                                      .want = WANT_NEW,
+                                      .invoked = at,
+                                      .outcome = CHECKER_DONE,
+                                      .returned = at + 1,
+                                      .status = STATUS_OK,
+                                      .has_value = true,
+                                      .value_seen = texts_parse(bytes_text(seen))};
+}
+
+static void test_checker__changes_of_a_part_are_followed(void **state)
+{
+    (void)state;
+    struct history h = {.count = 4};
+    h.ops[0] = change(MUTATION_APPEND, 1, "12", "12");
+    h.ops[1] = change(MUTATION_APPEND, 3, "3", "123");
+    h.ops[2] = change(MUTATION_INCREMENT_DECIMAL, 5, "-0.5", "122.5");
+    h.ops[3] = change(MUTATION_SET_RANGE, 7, "R", "12R.5");
+    h.ops[3].offset = 2;
+    assert_int_equal(judge(&h), CHECKER_GOOD);
+    /* A doubled append. */
+    h.count = 2;
+    h.ops[1].value_seen = texts_parse(bytes_text("1233"));
+    assert_int_equal(judge(&h), CHECKER_BROKEN);
+    /* One that is in doubt explains it. */
+    h.count = 3;
+    h.ops[2] = change(MUTATION_APPEND, 2, "3", "");
+    h.ops[2].outcome = CHECKER_IN_DOUBT;
+    assert_int_equal(judge(&h), CHECKER_GOOD);
+    /* A set range that was lost. */
+    h.count = 2;
+    h.ops[0] = change(MUTATION_SET_RANGE, 1, "ab", "ab");
+    h.ops[1] = change(MUTATION_SET_RANGE, 3, "c", "c");
+    assert_int_equal(judge(&h), CHECKER_BROKEN);
+    h.ops[1].value_seen = texts_parse(bytes_text("cb"));
+    assert_int_equal(judge(&h), CHECKER_GOOD);
+    texts_fini();
 }
 
 static void test_checker__a_read_before_the_sessions_own_write_is_found(void **state)
@@ -600,6 +646,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_checker__a_doubled_increment_is_found),
+        cmocka_unit_test(test_checker__changes_of_a_part_are_followed),
         cmocka_unit_test(test_checker__a_read_before_the_sessions_own_write_is_found),
         cmocka_unit_test(test_checker__a_write_in_doubt_after_a_later_one_of_its_client_is_found),
         cmocka_unit_test(test_checker__a_version_that_nobody_heard_is_bounded_by_its_neighbours),

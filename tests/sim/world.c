@@ -13,6 +13,7 @@
 #include "tests/sim/faults.h"
 #include "tests/sim/gateway.h"
 #include "tests/sim/machine.h"
+#include "tests/sim/texts.h"
 #include "tests/sim/transcript.h"
 #include "tests/sim/watch.h"
 
@@ -151,6 +152,7 @@ static void build(struct world *w)
     w->network = network_new(&w->queue, random_next(&w->random), &handlers);
     for (int i = 0; i < NETWORK_CLASSES; i++)
         network_set_weather(w->network, (enum network_class)i, &k->weather[i]);
+    texts_filling(k->value_size_max);
     w->map = machine_map(w);
     w->watch = watch_new(w, w->map);
     for (uint32_t i = 0; i < k->nodes; i++)
@@ -210,6 +212,7 @@ void world_destroy(struct world **w_p)
     for (size_t i = 0; i < w->captured_count; i++)
         buffer_fini(&w->captured[i].frame);
     free(w->captured);
+    texts_fini();
     free(w);
     *w_p = NULL;
 }
@@ -409,7 +412,7 @@ static struct walk expected_walk(struct world *w, size_t first)
             continue;
         buffer_init(&value, 1u << 20);
         history_key(item->key, name);
-        ENSURE(history_value(item->op.value_seen, w->knobs.value_size_max, &value) == STATUS_OK);
+        texts_print(item->op.value_seen, &value);
         walk_row(&expected, bytes_text(name), buffer_view(&value));
         buffer_fini(&value);
     }
@@ -504,6 +507,8 @@ static void count_history(struct world *w)
         const struct checker_operation *op = &w->history.items[i].op;
         w->reached[REACH_conditions_failed] +=
             op->outcome == CHECKER_DONE && op->status == STATUS_CONDITION;
+        w->reached[REACH_parts] += op->outcome == CHECKER_DONE && op->status == STATUS_OK &&
+                                   !op->read && op->mutation >= MUTATION_INCREMENT_DECIMAL;
         w->reached[REACH_not_numbers] +=
             op->outcome == CHECKER_DONE && op->status == STATUS_NOTNUMBER;
     }

@@ -17,12 +17,13 @@
 #include "proto/codec.h"
 #include "proto/limits.h"
 #include "proto/link.h"
+#include "storage/mutate.h"
 
 /* A router in a thread, over real sockets, that keeps a few keys itself. */
 #define KEYS_MAX  64
 #define PAGE_KEYS 3
 
-struct entry {
+struct stored {
     char key[32], value[64];
     size_t key_size, value_size;
     uint64_t seq;
@@ -39,14 +40,14 @@ struct fake {
     atomic_uint refusals; /* so many operations are refused first */
     atomic_uint requests, operations;
 
-    struct entry entries[KEYS_MAX];
+    struct stored entries[KEYS_MAX];
     size_t entries_count;
     uint64_t seq;
     struct arena arena;
     struct buffer out, page;
 };
 
-static struct entry *entry_of(struct fake *f, struct bytes key)
+static struct stored *entry_of(struct fake *f, struct bytes key)
 {
     for (size_t i = 0; i < f->entries_count; i++)
         if (bytes_equal(bytes_of(f->entries[i].key, f->entries[i].key_size), key))
@@ -54,7 +55,7 @@ static struct entry *entry_of(struct fake *f, struct bytes key)
     return NULL;
 }
 
-static struct bytes value_of(const struct entry *e)
+static struct bytes value_of(const struct stored *e)
 {
     return bytes_of(e->value, e->value_size);
 }
@@ -66,26 +67,9 @@ struct outcome {
     struct bytes value;
 };
 
-static bool holds(const struct write *w, const struct entry *e)
-{
-    switch (w->precondition) {
-    case PRECONDITION_NONE:
-        return true;
-    case PRECONDITION_ABSENT:
-        return e == NULL;
-    case PRECONDITION_PRESENT:
-        return e != NULL;
-    case PRECONDITION_VERSION:
-        return e != NULL && w->expected.epoch == 1 && w->expected.seq == e->seq;
-    case PRECONDITION_VALUE:
-        return e != NULL && bytes_equal(w->expected_value, value_of(e));
-    }
-    return false;
-}
-
 static void set(struct fake *f, struct bytes key, struct bytes value)
 {
-    struct entry *e = entry_of(f, key);
+    struct stored *e = entry_of(f, key);
     if (e == NULL) {
         assert_true(f->entries_count < KEYS_MAX && key.size < sizeof e->key);
         e = &f->entries[f->entries_count++];
@@ -105,27 +89,28 @@ static struct outcome write_one(struct fake *f, struct bytes key, struct bytes p
     struct write w;
     if (codec_unpack_write(part, &f->arena, &w) != STATUS_OK)
         return (struct outcome){.status = STATUS_MALFORMED};
-    struct entry *e = entry_of(f, key);
-    if (!holds(&w, e))
-        return (struct outcome){STATUS_CONDITION, e != NULL ? ANSWER_VALUE : 0, 0,
-                                e != NULL ? value_of(e) : BYTES_EMPTY};
-    if (w.mutation == MUTATION_INCREMENT) {
-        char text[32];
-        long long sum = (e != NULL ? atoll(e->value) : 0) + w.delta;
-        snprintf(text, sizeof text, "%lld", sum);
-        set(f, key, bytes_text(text));
-        e = entry_of(f, key);
-        return (struct outcome){STATUS_OK, ANSWER_VALUE | 2u << ANSWER_COPIES_SHIFT, e->seq,
-                                value_of(e)};
+    struct stored *e = entry_of(f, key);
+    struct item current = {.present = e != NULL,
+                           .version = {e != NULL, e != NULL ? e->seq : 0},
+                           .value = e != NULL ? value_of(e) : BYTES_EMPTY};
+    struct mutate_work work;
+    struct mutate_outcome m;
+    mutate_work_init(&work, sizeof e->value);
+    mutate(&w, &current, &work, &m);
+    struct outcome outcome = {m.status, 2u << ANSWER_COPIES_SHIFT, 0, BYTES_EMPTY};
+    buffer_clear(&f->page);
+    if (m.has_result) {
+        assert_int_equal(buffer_append(&f->page, m.result), STATUS_OK);
+        outcome.flags |= ANSWER_VALUE;
+        outcome.value = buffer_view(&f->page);
     }
-    if (w.mutation == MUTATION_DELETE) {
-        if (e == NULL)
-            return (struct outcome){.status = STATUS_NOTFOUND};
+    if (m.has_effect && m.effect.kind == EFFECT_PUT)
+        set(f, key, m.effect.value);
+    else if (m.has_effect)
         *e = f->entries[--f->entries_count];
-        return (struct outcome){.status = STATUS_OK, .seq = ++f->seq};
-    }
-    set(f, key, w.value);
-    return (struct outcome){STATUS_OK, 2u << ANSWER_COPIES_SHIFT, f->seq, BYTES_EMPTY};
+    outcome.seq = m.has_effect && m.effect.kind == EFFECT_PUT ? f->seq : ++f->seq;
+    mutate_work_fini(&work);
+    return outcome;
 }
 
 /* The cursor is the number of keys seen, in one octet. */
@@ -135,7 +120,7 @@ static struct outcome scan_one(struct fake *f, struct bytes cursor)
     struct bytes keys[PAGE_KEYS], values[PAGE_KEYS];
     uint64_t epochs[PAGE_KEYS], seqs[PAGE_KEYS];
     for (; from + count < f->entries_count && count < PAGE_KEYS; count++) {
-        struct entry *e = &f->entries[from + count];
+        struct stored *e = &f->entries[from + count];
         keys[count] = bytes_of(e->key, e->key_size);
         values[count] = value_of(e);
         epochs[count] = 1;
@@ -162,7 +147,7 @@ static struct outcome do_one(struct fake *f, uint32_t kind, struct bytes key, st
         return scan_one(f, key);
     if (kind == KIND_OUTCOME)
         return (struct outcome){.status = STATUS_ABORTED};
-    struct entry *e = entry_of(f, key);
+    struct stored *e = entry_of(f, key);
     if (e == NULL)
         return (struct outcome){.status = STATUS_NOTFOUND};
     return (struct outcome){STATUS_OK, ANSWER_VALUE, e->seq, value_of(e)};
@@ -333,6 +318,70 @@ static void test_client__conditions_increments_and_deletes_work(void **state)
     assert_int_equal(duet_del(c, duet_text("a"), NULL, NULL, &error), DUET_NOTFOUND);
     struct duet_id id = {1, 1};
     assert_int_equal(duet_outcome(c, id, duet_text("a"), NULL, &error), DUET_ABORTED);
+    duet_close(&c);
+    fake_destroy(f);
+}
+
+static void assert_value(struct duet_client *c, const char *key, const char *expected)
+{
+    struct duet_result *result;
+    assert_int_equal(duet_get(c, duet_text(key), &result, NULL), DUET_OK);
+    assert_slice(duet_result_value(result), expected);
+    duet_result_free(&result);
+}
+
+static void test_client__parts_of_values_change(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new();
+    struct duet_client *c = open_to(f->address, "5000");
+    struct duet_error error;
+    struct duet_result *result;
+    assert_int_equal(duet_append(c, duet_text("a"), duet_text("ab"), NULL, &error), DUET_OK);
+    assert_int_equal(duet_append(c, duet_text("a"), duet_text("cd"), NULL, &error), DUET_OK);
+    assert_value(c, "a", "abcd");
+    assert_int_equal(duet_set_range(c, duet_text("a"), 1, duet_text("X"), NULL, &error), DUET_OK);
+    assert_value(c, "a", "aXcd");
+    assert_int_equal(duet_set_range(c, duet_text("a"), 5000000, duet_text("X"), NULL, &error),
+                     DUET_OVERFLOW);
+    assert_int_equal(duet_add(c, duet_text("d"), duet_text("0.1"), NULL, &error), DUET_OK);
+    assert_int_equal(duet_add(c, duet_text("d"), duet_text("0.20"), &result, &error), DUET_OK);
+    assert_slice(duet_result_value(result), "0.3");
+    duet_result_free(&result);
+    assert_int_equal(duet_add(c, duet_text("a"), duet_text("1"), NULL, &error), DUET_NOTNUMBER);
+    assert_int_equal(duet_get_del(c, duet_text("d"), &result, &error), DUET_OK);
+    assert_slice(duet_result_value(result), "0.3");
+    duet_result_free(&result);
+    assert_int_equal(duet_get_del(c, duet_text("d"), NULL, &error), DUET_NOTFOUND);
+    duet_close(&c);
+    fake_destroy(f);
+}
+
+static void test_client__any_operation_can_be_waited_for(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new();
+    struct duet_client *c = open_to(f->address, "5000");
+    struct duet_error error;
+    struct duet_result *result;
+    struct duet_operation op = {.kind = DUET_PUT,
+                                .key = duet_text("a"),
+                                .value = duet_text("1"),
+                                .want = DUET_WANT_OLD};
+    assert_int_equal(duet_execute(c, &op, &result, &error), DUET_OK);
+    assert_false(duet_result_has_value(result));
+    duet_result_free(&result);
+    op.value = duet_text("2");
+    assert_int_equal(duet_execute(c, &op, &result, &error), DUET_OK);
+    assert_slice(duet_result_value(result), "1");
+    duet_result_free(&result);
+    op = (struct duet_operation){
+        .kind = DUET_APPEND, .key = duet_text("a"), .value = duet_text("3"), .want = DUET_WANT_NEW};
+    assert_int_equal(duet_execute(c, &op, &result, &error), DUET_OK);
+    assert_slice(duet_result_value(result), "23");
+    duet_result_free(&result);
+    op.kind = (enum duet_kind)99;
+    assert_int_equal(duet_execute(c, &op, NULL, &error), DUET_USAGE);
     duet_close(&c);
     fake_destroy(f);
 }
@@ -623,6 +672,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_client__what_was_put_is_got),
         cmocka_unit_test(test_client__conditions_increments_and_deletes_work),
+        cmocka_unit_test(test_client__parts_of_values_change),
+        cmocka_unit_test(test_client__any_operation_can_be_waited_for),
         cmocka_unit_test(test_client__many_keys_come_in_the_order_asked_for),
         cmocka_unit_test(test_client__a_scan_walks_over_all_pages),
         cmocka_unit_test(test_client__what_gathers_travels_together),

@@ -268,6 +268,7 @@ static enum status sample_write(struct buffer *out)
         .delta = -3,
         .expected = {4, 17},
         .expected_value = TEXT("blue"),
+        .offset = 300,
     };
     return codec_pack_write(&m, out);
 }
@@ -449,7 +450,7 @@ static const struct door {
      "65636f6e6472057468697264"},
     {"ack", false, sample_ack, again_ack,
      "d70124000802100c180b220207082a020505320212023a100d000000000000000b0000000000000042020001"},
-    {"write", true, sample_write, again_write, "0803100418022204726564002805300438114204626c7565"},
+    {"write", true, sample_write, again_write, "0803100418022204726564002805300438114204626c756548ac02"},
     {"outcome_query", true, sample_outcome_query, again_outcome_query, "09c10000000000000010ad021809"},
     {"scan_query", true, sample_scan_query, again_scan_query, "0864108080041801"},
     {"scan_page", true, sample_scan_page, again_scan_page,
@@ -702,6 +703,7 @@ static void test_codec__fields_arrive_where_they_were(void **state)
     assert_true(w.expected.epoch == 4);
     assert_true(w.expected.seq == 17);
     assert_true(bytes_equal(w.expected_value, bytes_text("blue")));
+    assert_true(w.offset == 300);
 }
 
 static void test_codec__what_is_unpacked_outlives_the_frame(void **state)
@@ -862,14 +864,14 @@ static void test_codec__a_write_that_is_not_understood_is_refused(void **state)
 {
     struct fixture *f = *state;
     assert_int_equal(write_status(f, "", 0), STATUS_OK);
-    assert_int_equal(write_status(f, "\x10\x04", 2), STATUS_OK);
-    assert_int_equal(write_status(f, "\x10\x05", 2), STATUS_MALFORMED); /* mutation */
-    assert_int_equal(write_status(f, "\x08\x05", 2), STATUS_MALFORMED); /* precondition */
+    assert_int_equal(write_status(f, "\x10\x07", 2), STATUS_OK);
+    assert_int_equal(write_status(f, "\x10\x0d", 2), STATUS_MALFORMED); /* mutation */
+    assert_int_equal(write_status(f, "\x08\x0a", 2), STATUS_MALFORMED); /* precondition */
     assert_int_equal(write_status(f, "\x18\x03", 2), STATUS_MALFORMED); /* want */
-    assert_int_equal(write_status(f, "\x48\x01", 2), STATUS_MALFORMED); /* field 9 */
+    assert_int_equal(write_status(f, "\x78\x01", 2), STATUS_MALFORMED); /* field 15 */
     struct scan_query query;
     assert_int_equal(codec_unpack_scan_query(bytes_of("\x08\x01", 2), &query), STATUS_OK);
-    assert_int_equal(codec_unpack_scan_query(bytes_of("\x20\x01", 2), &query), STATUS_MALFORMED);
+    assert_int_equal(codec_unpack_scan_query(bytes_of("\x78\x01", 2), &query), STATUS_MALFORMED);
 }
 
 static void test_codec__unknown_fields_elsewhere_are_skipped(void **state)

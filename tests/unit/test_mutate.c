@@ -6,7 +6,9 @@
 
 #include <cmocka.h>
 
-static char scratch[MUTATE_SCRATCH_SIZE];
+#define SIZE_MAX_HERE 1000 /* of a value */
+
+static struct mutate_work work;
 
 static const struct item absent = {.present = false};
 
@@ -19,8 +21,10 @@ static struct item item_text(const char *text)
 static struct mutate_outcome judge(struct write w, struct item current)
 {
     struct mutate_outcome o;
-    memset(scratch, 'x', sizeof scratch);
-    mutate(&w, &current, scratch, &o);
+    mutate_work_fini(&work);
+    memset(&work, 'x', sizeof work);
+    mutate_work_init(&work, SIZE_MAX_HERE);
+    mutate(&w, &current, &work, &o);
     return o;
 }
 
@@ -233,13 +237,90 @@ static void test_mutate__only_plain_decimal_text_is_a_number(void **state)
     }
 }
 
+static struct mutate_outcome grow(enum mutation mutation, uint64_t offset, const char *value,
+                                  struct item current)
+{
+    return judge((struct write){.mutation = mutation,
+                                .want = WANT_NEW,
+                                .offset = offset,
+                                .value = bytes_text(value)},
+                 current);
+}
+
+static void test_mutate__append_puts_behind_what_is_there(void **state)
+{
+    (void)state;
+    struct mutate_outcome o = grow(MUTATION_APPEND, 0, "er", item_text("green"));
+    assert_put(&o, "greener", 99);
+    assert_result(&o, "greener");
+    o = grow(MUTATION_APPEND, 0, "red", absent);
+    assert_put(&o, "red", 0);
+    o = grow(MUTATION_APPEND, 0, "", item_text("green"));
+    assert_put(&o, "green", 99);
+    o = grow(MUTATION_APPEND, 0, "", absent);
+    assert_put(&o, "", 0);
+    o = grow(MUTATION_APPEND, 7, "er", item_text("green"));
+    assert_put(&o, "greener", 99);
+}
+
+static void test_mutate__set_range_lays_over_and_fills_gaps(void **state)
+{
+    (void)state;
+    struct mutate_outcome o = grow(MUTATION_SET_RANGE, 1, "ai", item_text("green"));
+    assert_put(&o, "gaien", 99);
+    o = grow(MUTATION_SET_RANGE, 4, "dy", item_text("green"));
+    assert_put(&o, "greedy", 99);
+    o = grow(MUTATION_SET_RANGE, 0, "b", absent);
+    assert_put(&o, "b", 0);
+    o = grow(MUTATION_SET_RANGE, 6, "er", item_text("green"));
+    assert_int_equal(o.effect.value.size, 8);
+    assert_memory_equal(o.effect.value.data, "green\0er", 8);
+    o = grow(MUTATION_SET_RANGE, 2, "x", absent);
+    assert_memory_equal(o.effect.value.data, "\0\0x", 3);
+    o = grow(MUTATION_SET_RANGE, 100, "", item_text("green"));
+    assert_int_equal(o.status, STATUS_OK);
+    assert_false(o.has_effect);
+    assert_result(&o, "green");
+}
+
+static void test_mutate__no_value_grows_beyond_its_limit(void **state)
+{
+    (void)state;
+    static char filled[SIZE_MAX_HERE + 1];
+    memset(filled, 'f', SIZE_MAX_HERE);
+    assert_int_equal(grow(MUTATION_APPEND, 0, filled, absent).status, STATUS_OK);
+    assert_int_equal(grow(MUTATION_APPEND, 0, filled, item_text("1")).status, STATUS_OVERFLOW);
+    assert_int_equal(grow(MUTATION_SET_RANGE, SIZE_MAX_HERE - 1, "1", absent).status, STATUS_OK);
+    assert_int_equal(grow(MUTATION_SET_RANGE, SIZE_MAX_HERE, "1", absent).status, STATUS_OVERFLOW);
+    assert_int_equal(grow(MUTATION_SET_RANGE, UINT64_MAX, "1", absent).status, STATUS_OVERFLOW);
+    assert_false(grow(MUTATION_SET_RANGE, UINT64_MAX, "1", absent).has_effect);
+}
+
+static void test_mutate__decimal_increments_are_exact_and_canonical(void **state)
+{
+    (void)state;
+    struct mutate_outcome o = grow(MUTATION_INCREMENT_DECIMAL, 0, "0.2", item_text("0.10"));
+    assert_put(&o, "0.3", 99);
+    assert_result(&o, "0.3");
+    o = grow(MUTATION_INCREMENT_DECIMAL, 0, "-1.50", absent);
+    assert_put(&o, "-1.5", 0);
+    o = grow(MUTATION_INCREMENT_DECIMAL, 0, "1", item_text("green"));
+    assert_int_equal(o.status, STATUS_NOTNUMBER);
+    o = grow(MUTATION_INCREMENT_DECIMAL, 0, "green", item_text("1"));
+    assert_int_equal(o.status, STATUS_NOTNUMBER);
+    assert_false(o.has_effect);
+    o = grow(MUTATION_INCREMENT_DECIMAL, 0, "0.1", item_text("1000000000000000000000000000000000"));
+    assert_int_equal(o.status, STATUS_OVERFLOW);
+    assert_false(o.has_effect);
+}
+
 static void test_mutate__numbers_of_a_newer_client_are_refused(void **state)
 {
     (void)state;
     struct item here = item_text("1");
-    struct mutate_outcome o = judge((struct write){.mutation = (enum mutation)5}, here);
+    struct mutate_outcome o = judge((struct write){.mutation = (enum mutation)13}, here);
     assert_int_equal(o.status, STATUS_UNSUPPORTED);
-    o = judge((struct write){.precondition = (enum precondition)5}, here);
+    o = judge((struct write){.precondition = (enum precondition)10}, here);
     assert_int_equal(o.status, STATUS_UNSUPPORTED);
     o = judge((struct write){.want = (enum want)3}, here);
     assert_int_equal(o.status, STATUS_UNSUPPORTED);
@@ -259,7 +340,13 @@ int main(void)
         cmocka_unit_test(test_mutate__increments_add_within_64_bits),
         cmocka_unit_test(test_mutate__an_increment_beyond_64_bits_overflows),
         cmocka_unit_test(test_mutate__only_plain_decimal_text_is_a_number),
+        cmocka_unit_test(test_mutate__append_puts_behind_what_is_there),
+        cmocka_unit_test(test_mutate__set_range_lays_over_and_fills_gaps),
+        cmocka_unit_test(test_mutate__no_value_grows_beyond_its_limit),
+        cmocka_unit_test(test_mutate__decimal_increments_are_exact_and_canonical),
         cmocka_unit_test(test_mutate__numbers_of_a_newer_client_are_refused),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    mutate_work_fini(&work);
+    return failed;
 }
