@@ -58,6 +58,16 @@ bool duet_result_has_value(const struct duet_result *result)
     return result->has_value;
 }
 
+bool duet_result_expiry(const struct duet_result *result, struct duet_expiry *ret)
+{
+    struct expiry expiry;
+    struct bytes value = bytes_of(result->value.data, result->value.size);
+    if (!result->has_value || codec_unpack_expiry(value, &expiry) != STATUS_OK)
+        return false;
+    *ret = (struct duet_expiry){expiry.expiry_ms, expiry.left_ms};
+    return true;
+}
+
 struct duet_version duet_result_version(const struct duet_result *result)
 {
     return result->version;
@@ -84,13 +94,17 @@ static_assert((int)DUET_IF_ABSENT == (int)PRECONDITION_ABSENT, "when");
 static_assert((int)DUET_IF_PRESENT == (int)PRECONDITION_PRESENT, "when");
 static_assert((int)DUET_IF_VERSION == (int)PRECONDITION_VERSION, "when");
 static_assert((int)DUET_IF_VALUE == (int)PRECONDITION_VALUE, "when");
+static_assert((int)DUET_IF_NO_EXPIRY == (int)PRECONDITION_EXPIRY_NONE, "when");
+static_assert((int)DUET_IF_EXPIRY == (int)PRECONDITION_EXPIRY_SET, "when");
+static_assert((int)DUET_IF_LATER == (int)PRECONDITION_EXPIRY_BEFORE, "when");
+static_assert((int)DUET_IF_EARLIER == (int)PRECONDITION_EXPIRY_AFTER, "when");
 static_assert((int)DUET_WANT_OLD == (int)WANT_OLD && (int)DUET_WANT_NEW == (int)WANT_NEW, "want");
 
-static enum mutation mutation_of(enum duet_kind kind)
+static enum mutation mutation_of(const struct duet_operation *op)
 {
-    switch (kind) {
+    switch (op->kind) {
     case DUET_PUT:
-        return MUTATION_PUT;
+        return op->keep_expiry ? MUTATION_PUT_KEEP_EXPIRY : MUTATION_PUT;
     case DUET_DEL:
         return MUTATION_DELETE;
     case DUET_INCR:
@@ -101,8 +115,11 @@ static enum mutation mutation_of(enum duet_kind kind)
         return MUTATION_SET_RANGE;
     case DUET_ADD:
         return MUTATION_INCREMENT_DECIMAL;
+    case DUET_EXPIRE:
+        return MUTATION_SET_EXPIRY;
     case DUET_CHECK:
     case DUET_GET:
+    case DUET_GET_EXPIRY:
     case DUET_OUTCOME:
         return MUTATION_NONE;
     }
@@ -112,8 +129,9 @@ static enum mutation mutation_of(enum duet_kind kind)
 static struct session_operation translate(const struct duet_operation *op)
 {
     struct session_operation to = {.key = view(op->key)};
-    if (op->kind == DUET_GET) {
+    if (op->kind == DUET_GET || op->kind == DUET_GET_EXPIRY) {
         to.kind = KIND_READ;
+        to.part = op->kind == DUET_GET ? READ_VALUE : READ_EXPIRY;
     } else if (op->kind == DUET_OUTCOME) {
         to.kind = KIND_OUTCOME;
         to.outcome = (struct outcome_query){.client_id = op->id.client, .seq = op->id.seq};
@@ -121,13 +139,15 @@ static struct session_operation translate(const struct duet_operation *op)
         to.kind = KIND_WRITE;
         to.write = (struct write){
             .precondition = (enum precondition)op->condition.when,
-            .mutation = mutation_of(op->kind),
+            .mutation = mutation_of(op),
             .want = (enum want)op->want,
             .value = view(op->value),
             .delta = op->delta,
             .expected = {op->condition.version.epoch, op->condition.version.seq},
             .expected_value = view(op->condition.value),
             .offset = op->offset,
+            .expiry_ms = op->expiry_ms,
+            .ttl_ms = op->ttl_ms,
         };
     }
     return to;
@@ -135,15 +155,25 @@ static struct session_operation translate(const struct duet_operation *op)
 
 static bool known(const struct duet_operation *op)
 {
-    return op->kind >= DUET_GET && op->kind <= DUET_ADD &&
-           (unsigned)op->condition.when <= DUET_IF_VALUE && (unsigned)op->want <= DUET_WANT_NEW;
+    return op->kind >= DUET_GET && op->kind <= DUET_GET_EXPIRY &&
+           (unsigned)op->condition.when <= DUET_IF_EARLIER && (unsigned)op->want <= DUET_WANT_NEW;
+}
+
+static enum duet_code check(const struct duet_operation *op, struct duet_error *reterr)
+{
+    if (!known(op))
+        return fault_set(reterr, DUET_USAGE, "unknown kind, condition or want in the operation");
+    if ((op->ttl_ms != 0) + (op->expiry_ms != 0) + op->keep_expiry > 1)
+        return fault_set(reterr, DUET_USAGE, "give ttl_ms, expiry_ms or keep_expiry, not several");
+    return DUET_OK;
 }
 
 enum duet_code duet_submit(struct duet_client *client, const struct duet_operation *op,
                            duet_callback *callback, void *user, struct duet_error *reterr)
 {
-    if (!known(op))
-        return fault_set(reterr, DUET_USAGE, "unknown kind, condition or want in the operation");
+    enum duet_code code = check(op, reterr);
+    if (code != DUET_OK)
+        return code;
     struct session_operation to = translate(op);
     return client_submit(client, &to, op->timeout_ms, op->nowait, callback, user, reterr);
 }
@@ -224,8 +254,11 @@ static enum duet_code run(struct duet_client *client, const struct session_opera
 static enum duet_code run_public(struct duet_client *client, const struct duet_operation *op,
                                  struct duet_result **ret_result, struct duet_error *reterr)
 {
-    if (!known(op))
-        return fault_set(reterr, DUET_USAGE, "unknown kind, condition or want in the operation");
+    enum duet_code code = check(op, reterr);
+    if (ret_result != NULL)
+        *ret_result = NULL;
+    if (code != DUET_OK)
+        return code;
     struct session_operation to = translate(op);
     return run(client, &to, op->timeout_ms, ret_result, reterr);
 }
@@ -326,6 +359,29 @@ enum duet_code duet_get_del(struct duet_client *client, struct duet_slice key,
 {
     struct duet_operation op = {.kind = DUET_DEL, .key = key, .want = DUET_WANT_OLD};
     return run_public(client, &op, ret_result, reterr);
+}
+
+enum duet_code duet_expire(struct duet_client *client, struct duet_slice key, uint64_t ttl_ms,
+                           uint64_t expiry_ms, const struct duet_condition *condition,
+                           struct duet_result **ret_result, struct duet_error *reterr)
+{
+    struct duet_operation op = {
+        .kind = DUET_EXPIRE, .key = key, .ttl_ms = ttl_ms, .expiry_ms = expiry_ms};
+    add_condition(&op, condition);
+    return run_public(client, &op, ret_result, reterr);
+}
+
+enum duet_code duet_get_expiry(struct duet_client *client, struct duet_slice key,
+                               struct duet_expiry *ret, struct duet_error *reterr)
+{
+    struct duet_operation op = {.kind = DUET_GET_EXPIRY, .key = key};
+    struct duet_result *result;
+    enum duet_code code = run_public(client, &op, &result, reterr);
+    *ret = (struct duet_expiry){0, 0};
+    if (code == DUET_OK && (result == NULL || !duet_result_expiry(result, ret)))
+        code = fault_set(reterr, DUET_MALFORMED, "the expiry in the answer does not decode");
+    duet_result_free(&result);
+    return code;
 }
 
 enum duet_code duet_outcome(struct duet_client *client, struct duet_id id, struct duet_slice key,

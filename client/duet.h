@@ -119,6 +119,12 @@ struct duet_version {
     uint64_t epoch, seq;
 };
 
+/* When a key goes. */
+struct duet_expiry {
+    uint64_t expiry_ms; /* since 1970; 0: none */
+    uint64_t left_ms;   /* by the node's clock */
+};
+
 /* The id of a write, for duet_outcome(). */
 struct duet_id {
     uint64_t client, seq;
@@ -203,6 +209,8 @@ DUET_API uint32_t duet_result_flags(const struct duet_result *result);
  * byte, which size does not count. */
 DUET_API struct duet_slice duet_result_value(const struct duet_result *result);
 DUET_API bool duet_result_has_value(const struct duet_result *result);
+/* The expiry that a DUET_GET_EXPIRY found. False: the result has none. */
+DUET_API bool duet_result_expiry(const struct duet_result *result, struct duet_expiry *ret);
 /* The version that was read or written; without meaning unless the code is DUET_OK. */
 DUET_API struct duet_version duet_result_version(const struct duet_result *result);
 /* Copies that hold a write, 0: not told. */
@@ -219,6 +227,10 @@ enum duet_when {
     DUET_IF_PRESENT = 2,
     DUET_IF_VERSION = 3, /* the key has this version */
     DUET_IF_VALUE = 4,   /* the key has this value */
+    DUET_IF_NO_EXPIRY = 5, /* the key is there, without an expiry */
+    DUET_IF_EXPIRY = 6,    /* the key is there, with one */
+    DUET_IF_LATER = 7,     /* the operation's expiry is later than the key's (none is the latest) */
+    DUET_IF_EARLIER = 8,   /* the operation's expiry is earlier than the key's */
 };
 
 struct duet_condition {
@@ -310,6 +322,8 @@ enum duet_kind {
     DUET_APPEND = 7,
     DUET_SET_RANGE = 8, /* value, offset */
     DUET_ADD = 9,       /* value: the number */
+    DUET_EXPIRE = 10,   /* ttl_ms or expiry_ms; both 0: clear */
+    DUET_GET_EXPIRY = 11, /* duet_result_expiry() has it */
 };
 
 /* What the result's value is, of a write. */
@@ -320,6 +334,8 @@ struct duet_operation {
     struct duet_slice key, value;
     int64_t delta;
     uint64_t offset;
+    uint64_t ttl_ms, expiry_ms; /* DUET_PUT, DUET_EXPIRE: at most one of them */
+    bool keep_expiry;           /* DUET_PUT: neither of them, but the key's own */
     struct duet_condition condition;
     enum duet_want want;
     struct duet_id id;   /* DUET_OUTCOME */
@@ -337,6 +353,20 @@ typedef void duet_callback(const struct duet_result *result, void *user);
 DUET_API enum duet_code duet_submit(struct duet_client *client, const struct duet_operation *op,
                                     duet_callback *callback, void *user,
                                     struct duet_error *reterr);
+
+/* Expiry. A key past its expiry is gone, by the clock of the node that leads its partition; a write that
+ * keeps the key keeps the expiry, except a put, which clears it unless it brings one or asks to keep
+ * it (duet_execute() with ttl_ms, expiry_ms or keep_expiry).
+ *
+ * Let the key go ttl_ms from now on, or at expiry_ms (since 1970); of the two the one that is not 0, and
+ * with both 0 never: an expiry is cleared. DUET_NOTFOUND: there is no such key. */
+DUET_API enum duet_code duet_expire(struct duet_client *client, struct duet_slice key,
+                                    uint64_t ttl_ms, uint64_t expiry_ms,
+                                    const struct duet_condition *condition,
+                                    struct duet_result **ret_result, struct duet_error *reterr);
+/* When will the key go? */
+DUET_API enum duet_code duet_get_expiry(struct duet_client *client, struct duet_slice key,
+                                        struct duet_expiry *ret, struct duet_error *reterr);
 
 /* Any operation, and wait for it. With op->want the result's value is what was there before or after;
  * when the condition does not hold, what is there. */

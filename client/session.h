@@ -65,7 +65,8 @@ struct session_options {
 struct session_operation {
     enum operation_kind kind;
     struct bytes key; /* KIND_SCAN: the cursor */
-    union {           /* nothing for KIND_READ */
+    union {
+        enum read_part part; /* KIND_READ */
         struct write write;
         struct outcome_query outcome;
         struct scan_query scan;

@@ -155,7 +155,7 @@ static enum status encode(const struct session_operation *op, struct buffer *out
         return s;
     switch (op->kind) {
     case KIND_READ:
-        return STATUS_OK;
+        return op->part == READ_VALUE ? STATUS_OK : codec_pack_read_query(op->part, out);
     case KIND_WRITE:
         return codec_pack_write(&op->write, out);
     case KIND_OUTCOME:

@@ -562,6 +562,8 @@ enum status codec_pack_write(const struct write *m, struct buffer *out)
     p.expected_seq = m->expected.seq;
     p.expected_value = binary(m->expected_value);
     p.offset = m->offset;
+    p.expiry_ms = m->expiry_ms;
+    p.ttl_ms = m->ttl_ms;
     return pack_part(&p.base, out);
 }
 
@@ -570,7 +572,7 @@ enum status codec_unpack_write(struct bytes part, struct arena *arena, struct wr
     const Duet__V1__Operation *p = unpack_part(part, &duet__v1__operation__descriptor, arena);
     if (p == NULL || !understood(&p->base))
         return STATUS_MALFORMED;
-    if (p->precondition > PRECONDITION_VALUE || p->mutation > MUTATION_SET_RANGE ||
+    if (p->precondition > PRECONDITION_EXPIRY_AFTER || p->mutation > MUTATION_SET_EXPIRY ||
         p->want > WANT_NEW)
         return STATUS_MALFORMED;
     *ret = (struct write){
@@ -582,6 +584,8 @@ enum status codec_unpack_write(struct bytes part, struct arena *arena, struct wr
         .expected = {p->expected_epoch, p->expected_seq},
         .expected_value = view(p->expected_value),
         .offset = p->offset,
+        .expiry_ms = p->expiry_ms,
+        .ttl_ms = p->ttl_ms,
     };
     return STATUS_OK;
 }
@@ -608,6 +612,42 @@ static void *unpack_small(struct bytes part, const ProtobufCMessageDescriptor *d
     small->used = 0;
     ProtobufCAllocator allocator = {small_alloc, on_free, small};
     return protobuf_c_message_unpack(descriptor, &allocator, part.size, part.data);
+}
+
+/* READ_VALUE packs to nothing, as a read without a query. */
+enum status codec_pack_read_query(enum read_part part, struct buffer *out)
+{
+    Duet__V1__ReadQuery p = DUET__V1__READ_QUERY__INIT;
+    p.part = part;
+    return pack_part(&p.base, out);
+}
+
+enum status codec_unpack_read_query(struct bytes part, enum read_part *ret)
+{
+    struct small small;
+    const Duet__V1__ReadQuery *p = unpack_small(part, &duet__v1__read_query__descriptor, &small);
+    if (p == NULL || !understood(&p->base) || p->part > READ_EXPIRY)
+        return STATUS_MALFORMED;
+    *ret = (enum read_part)p->part;
+    return STATUS_OK;
+}
+
+enum status codec_pack_expiry(const struct expiry *m, struct buffer *out)
+{
+    Duet__V1__Expiry p = DUET__V1__EXPIRY__INIT;
+    p.expiry_ms = m->expiry_ms;
+    p.left_ms = m->left_ms;
+    return pack_part(&p.base, out);
+}
+
+enum status codec_unpack_expiry(struct bytes part, struct expiry *ret)
+{
+    struct small small;
+    const Duet__V1__Expiry *p = unpack_small(part, &duet__v1__expiry__descriptor, &small);
+    if (p == NULL)
+        return STATUS_MALFORMED;
+    *ret = (struct expiry){p->expiry_ms, p->left_ms};
+    return STATUS_OK;
 }
 
 enum status codec_pack_outcome_query(const struct outcome_query *m, struct buffer *out)

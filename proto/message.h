@@ -60,6 +60,10 @@ enum precondition {
     PRECONDITION_PRESENT = 2,
     PRECONDITION_VERSION = 3,
     PRECONDITION_VALUE = 4,
+    PRECONDITION_EXPIRY_NONE = 5,
+    PRECONDITION_EXPIRY_SET = 6,
+    PRECONDITION_EXPIRY_BEFORE = 7,
+    PRECONDITION_EXPIRY_AFTER = 8,
 };
 enum mutation {
     MUTATION_NONE = 0,
@@ -70,6 +74,7 @@ enum mutation {
     MUTATION_INCREMENT_DECIMAL = 5,
     MUTATION_APPEND = 6,
     MUTATION_SET_RANGE = 7,
+    MUTATION_SET_EXPIRY = 8,
 };
 enum want { WANT_NOTHING = 0, WANT_OLD = 1, WANT_NEW = 2 };
 
@@ -88,6 +93,13 @@ struct write {
     struct version expected;
     struct bytes expected_value;
     uint64_t offset;
+    uint64_t expiry_ms, ttl_ms; /* ttl_ms goes first; both 0: none */
+};
+
+enum read_part { READ_VALUE = 0, READ_EXPIRY = 1 };
+
+struct expiry {
+    uint64_t expiry_ms, left_ms;
 };
 
 struct outcome_query {

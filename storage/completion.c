@@ -370,6 +370,7 @@ enum status completion_apply(struct completion *c, const struct entry *e)
         expire(c, e->horizon);
         return STATUS_OK;
     case ENTRY_EPOCH:
+    case ENTRY_LAPSE:
         return STATUS_OK;
     }
     ENSURE_UNREACHABLE();

@@ -3,6 +3,7 @@
  *   node.c     events to the parts, requests, recovery, checkpoints
  *   peers.c    the other nodes: heartbeats, incarnations, their messages
  *   serve.c    client operations at one replica: read, write, outcome, scan
+ *   lapse.c    keys past their expiry go
  *   lead.c     the primary's side of replication: epochs, APPEND, commit
  *   follow.c   the replica's side: promise, accept, truncate, acknowledge
  *   replica.c  one partition's log suffix and state: append, apply, replay, save
@@ -44,6 +45,16 @@ struct durable_queue {
     size_t head, count, capacity;
 };
 
+/* Where the walk for keys past their expiry is (lapse.h). */
+struct lapse_sweep {
+    uint32_t slot;   /* the partition's; 0: none yet */
+    bool inside;     /* it is not through */
+    bool seen;       /* an item with an expiry, since its beginning */
+    uint64_t digest; /* of the last row looked at, and its key */
+    uint32_t key_size;
+    uint8_t key[KEY_SIZE_MAX];
+};
+
 struct core {
     /* Fixed at start. */
     struct node_options options;
@@ -73,6 +84,7 @@ struct core {
     uint64_t lost_here, lost_there;
     uint64_t outlived_by; /* of core_outlived() */
     struct node_counters counters;
+    struct lapse_sweep sweep;
 
     /* This turn. */
     uint64_t now_ms, wall_ms;

@@ -4,9 +4,10 @@
 
 #include "proto/base/ensure.h"
 
-void mutate_work_init(struct mutate_work *work, uint32_t value_size_max)
+void mutate_work_init(struct mutate_work *work, uint32_t value_size_max, uint64_t now_ms)
 {
     work->value_size_max = value_size_max;
+    work->now_ms = now_ms;
     buffer_init(&work->grown, VALUE_SIZE_MAX);
 }
 
@@ -43,7 +44,26 @@ static bool version_equal(struct version a, struct version b)
     return a.epoch == b.epoch && a.seq == b.seq;
 }
 
-static bool condition_holds(const struct write *w, const struct item *current)
+static uint64_t expiry_of(const struct item *current)
+{
+    return current->present ? current->expiry_ms : 0;
+}
+
+/* The expiry that w asks for; 0: none. */
+static uint64_t new_expiry(const struct write *w, uint64_t now_ms)
+{
+    if (w->ttl_ms == 0)
+        return w->expiry_ms;
+    return w->ttl_ms < UINT64_MAX - now_ms ? now_ms + w->ttl_ms : UINT64_MAX;
+}
+
+/* No expiry is a time without end, after every other. */
+static bool is_before(uint64_t expiry_ms, uint64_t other_ms)
+{
+    return expiry_ms != 0 && (other_ms == 0 || expiry_ms < other_ms);
+}
+
+static bool condition_holds(const struct write *w, const struct item *current, uint64_t now_ms)
 {
     switch (w->precondition) {
     case PRECONDITION_NONE:
@@ -58,6 +78,14 @@ static bool condition_holds(const struct write *w, const struct item *current)
                              current->present ? current->version : (struct version){0, 0});
     case PRECONDITION_VALUE:
         return current->present && bytes_equal(w->expected_value, current->value);
+    case PRECONDITION_EXPIRY_NONE:
+        return current->present && current->expiry_ms == 0;
+    case PRECONDITION_EXPIRY_SET:
+        return current->present && current->expiry_ms != 0;
+    case PRECONDITION_EXPIRY_BEFORE:
+        return current->present && is_before(current->expiry_ms, new_expiry(w, now_ms));
+    case PRECONDITION_EXPIRY_AFTER:
+        return current->present && is_before(new_expiry(w, now_ms), current->expiry_ms);
     }
     ENSURE_UNREACHABLE();
 }
@@ -65,8 +93,8 @@ static bool condition_holds(const struct write *w, const struct item *current)
 /* Numbers come from the wire: a newer client may know more of them than we do. */
 static bool known(const struct write *w)
 {
-    return (unsigned)w->precondition <= PRECONDITION_VALUE &&
-           (unsigned)w->mutation <= MUTATION_SET_RANGE && (unsigned)w->want <= WANT_NEW;
+    return (unsigned)w->precondition <= PRECONDITION_EXPIRY_AFTER &&
+           (unsigned)w->mutation <= MUTATION_SET_EXPIRY && (unsigned)w->want <= WANT_NEW;
 }
 
 static void put_value(struct mutate_outcome *ret, struct bytes value, uint64_t expiry_ms)
@@ -75,11 +103,6 @@ static void put_value(struct mutate_outcome *ret, struct bytes value, uint64_t e
     ret->effect.kind = EFFECT_PUT;
     ret->effect.value = value;
     ret->effect.expiry_ms = expiry_ms;
-}
-
-static uint64_t expiry_of(const struct item *current)
-{
-    return current->present ? current->expiry_ms : 0;
 }
 
 static void increment(const struct write *w, const struct item *current, struct mutate_work *work,
@@ -147,7 +170,7 @@ static void apply_mutation(const struct write *w, const struct item *current,
     case MUTATION_NONE:
         return;
     case MUTATION_PUT:
-        put_value(ret, w->value, 0);
+        put_value(ret, w->value, new_expiry(w, work->now_ms));
         return;
     case MUTATION_PUT_KEEP_EXPIRY:
         put_value(ret, w->value, expiry_of(current));
@@ -169,6 +192,12 @@ static void apply_mutation(const struct write *w, const struct item *current,
     case MUTATION_SET_RANGE:
         if (w->value.size > 0) /* nothing over nothing: not even a gap is made */
             lay_over(w, current, w->offset, work, ret);
+        return;
+    case MUTATION_SET_EXPIRY:
+        if (current->present)
+            put_value(ret, current->value, new_expiry(w, work->now_ms));
+        else
+            ret->status = STATUS_NOTFOUND;
         return;
     }
     ENSURE_UNREACHABLE();
@@ -200,7 +229,7 @@ void mutate(const struct write *w, const struct item *current, struct mutate_wor
     *ret = (struct mutate_outcome){.status = STATUS_UNSUPPORTED};
     if (!known(w))
         return;
-    ret->status = condition_holds(w, current) ? STATUS_OK : STATUS_CONDITION;
+    ret->status = condition_holds(w, current, work->now_ms) ? STATUS_OK : STATUS_CONDITION;
     if (ret->status == STATUS_OK)
         apply_mutation(w, current, work, ret);
     if (ret->status == STATUS_OK || ret->status == STATUS_CONDITION)

@@ -8,6 +8,7 @@
 #include "proto/partition.h"
 #include "storage/core.h"
 #include "storage/follow.h"
+#include "storage/lapse.h"
 #include "storage/lead.h"
 #include "storage/peers.h"
 #include "storage/serve.h"
@@ -605,6 +606,7 @@ enum status node_flush(struct node *n, const struct node_time *time, struct node
     begin_turn(n, time, out);
     if (c->now_ms >= n->heartbeat_due_ms) {
         peers_heartbeats(c);
+        lapse_sweep(c);
         n->heartbeat_due_ms = c->now_ms + c->options.heartbeat_ms;
     }
     if (c->now_ms >= n->tick_due_ms)

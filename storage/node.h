@@ -140,6 +140,7 @@ enum status node_freeze(struct node *n, struct checkpoint *c, struct node_effect
 struct node_counters {
     uint64_t operations, reads, writes, duplicates, refused_unavailable, refused_busy, refused_full;
     uint64_t malformed, stale_messages, retransmits, gaps, truncated_entries, commits, fetches;
+    uint64_t lapses; /* keys past their expiry that were let go */
     uint64_t peers_up, partitions_led, partitions_open, partitions_dirty, pending_entries;
 };
 void node_count(const struct node *n, struct node_counters *ret);

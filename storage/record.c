@@ -74,12 +74,22 @@ enum status record_next(struct bytes *rest, struct record_view *ret)
     return STATUS_OK;
 }
 
+static bool all_deletions(const struct entry *e)
+{
+    for (uint32_t i = 0; i < e->effects_count; i++)
+        if (e->effects[i].kind != EFFECT_DELETE)
+            return false;
+    return true;
+}
+
 /* What the kinds allow, the same for those who write and those who read. */
 static bool kind_holds(const struct entry *e)
 {
     switch (e->kind) {
     case ENTRY_WRITE:
         return true;
+    case ENTRY_LAPSE:
+        return e->effects_count > 0 && e->client == 0 && all_deletions(e);
     case ENTRY_ABORTED:
         return e->effects_count == 0 && e->client != 0;
     case ENTRY_EPOCH:

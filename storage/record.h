@@ -50,6 +50,7 @@ enum entry_kind {
     ENTRY_EPOCH = 2,   /* first entry of an epoch; no effects, no client */
     ENTRY_ABORTED = 3, /* (client, client_seq) did not happen and never will */
     ENTRY_EXPIRE = 4,  /* completion records with ptime <= horizon go; no client */
+    ENTRY_LAPSE = 5,   /* keys past their expiry go: deletions; no client */
 };
 
 enum effect_kind {

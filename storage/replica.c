@@ -4,6 +4,7 @@
 
 #include "proto/base/ensure.h"
 #include "proto/base/mutant.h"
+#include "storage/lapse.h"
 #include "storage/lead.h"
 #include "storage/follow.h"
 #include "storage/serve.h"
@@ -11,6 +12,7 @@
 #define RING_MIN 16u
 #define SAVED_VERSION 1
 #define SAVED_HEADER_SIZE 72
+#define SAVED_EXPIRING 1u
 
 struct replica *replica_new(struct core *c, uint32_t partition, uint32_t slot, uint64_t replica_id)
 {
@@ -221,6 +223,8 @@ static void apply_effects(struct core *c, struct replica *r, const struct entry 
         struct item item = item_of(e, f);
         if (MUTANT(30) && !r->leads && item.value.size > 0 && item.value.data[0] == '1')
             item.value = bytes_text("2"); /* the operation is executed again, not its effect */
+        if (item.expiry_ms != 0)
+            lapse_note(c, r);
         enum status status = store_apply(c->store, r->slot, f->digest, f->key, &item);
         if (status != STATUS_OK)
             core_fail(c, status);
@@ -348,7 +352,7 @@ void replica_log_again(struct core *c, struct replica *r, uint64_t lsn)
 }
 
 /* Saved state: u32 version, u32 partition, u64 replica id, promised, commit epoch, seq, hash, ptime,
- * u64 epochs count, pairs, then the completion state. */
+ * u64 epochs count, u64 flags (bit 0: expiring), pairs, then the completion state. */
 enum status replica_save(const struct replica *r, struct buffer *out)
 {
     uint8_t *at = buffer_reserve(out, SAVED_HEADER_SIZE + r->epochs_count * 16u);
@@ -363,7 +367,7 @@ enum status replica_save(const struct replica *r, struct buffer *out)
     bytes_put_le64(at + 40, r->commit.hash);
     bytes_put_le64(at + 48, r->ptime);
     bytes_put_le64(at + 56, r->epochs_count);
-    bytes_put_le64(at + 64, 0);
+    bytes_put_le64(at + 64, r->expiring ? SAVED_EXPIRING : 0);
     for (uint32_t i = 0; i < r->epochs_count; i++) {
         bytes_put_le64(at + SAVED_HEADER_SIZE + 16u * i, r->epochs[i].epoch);
         bytes_put_le64(at + SAVED_HEADER_SIZE + 16u * i + 8, r->epochs[i].first_seq);
@@ -384,6 +388,7 @@ enum status replica_restore(struct core *c, struct replica *r, struct bytes blob
     r->last = r->commit;
     r->durable_seq = r->verified_seq = r->noted_commit = r->commit.seq;
     r->ptime = bytes_le64(at + 48);
+    r->expiring = (bytes_le64(at + 64) & SAVED_EXPIRING) != 0;
     if (r->ptime > c->ptime_max)
         c->ptime_max = r->ptime;
     for (uint64_t i = 0; i < count; i++)

@@ -75,6 +75,7 @@ struct replica {
     bool met; /* since this start: what the pair knows to be committed is in our log */
     bool touched;
     bool changed;          /* since the last checkpoint */
+    bool expiring;         /* there may be items with an expiry (lapse.h) */
     uint64_t noted_commit; /* in the log, or in the table */
     uint64_t again_until;  /* last lsn of copies under way (replica_log_again); 0: none */
     uint64_t orphan_seq;   /* replay: entries from here on did not chain; 0: none */

@@ -5,6 +5,7 @@
 #include "proto/base/ensure.h"
 #include "proto/base/mutant.h"
 #include "proto/codec.h"
+#include "storage/lapse.h"
 #include "storage/lead.h"
 #include "storage/mutate.h"
 
@@ -18,8 +19,37 @@ static uint32_t copies_flags(const struct replica *r)
     return ANSWER_SYNCED | (r->members_count + 1) << ANSWER_COPIES_SHIFT;
 }
 
-static void reply_item(struct core *c, struct replica *r, struct asker to, const struct item *item)
+/* The expiry in place of the value. */
+static void reply_expiry(struct core *c, struct replica *r, struct asker to,
+                         const struct item *item)
 {
+    uint64_t now = lapse_now(c, r);
+    struct expiry expiry = {item->expiry_ms, item->expiry_ms > now ? item->expiry_ms - now : 0};
+    struct reply reply = {.status = STATUS_OK,
+                          .flags = copies_flags(r) | ANSWER_VALUE,
+                          .version = item->version};
+    buffer_clear(&c->scratch);
+    if (codec_pack_expiry(&expiry, &c->scratch) != STATUS_OK) {
+        core_fail(c, STATUS_NOMEMORY);
+        return;
+    }
+    reply.value = buffer_view(&c->scratch);
+    core_reply(c, to, &reply);
+}
+
+static void reply_item(struct core *c, struct replica *r, const struct operation *op,
+                       const struct item *item)
+{
+    enum read_part part = READ_VALUE;
+    struct asker to = op->asker;
+    if (op->body.size > 0 && codec_unpack_read_query(op->body, &part) != STATUS_OK) {
+        core_refuse(c, to, STATUS_MALFORMED);
+        return;
+    }
+    if (part == READ_EXPIRY && item->present) {
+        reply_expiry(c, r, to, item);
+        return;
+    }
     struct reply reply = {.status = item->present ? STATUS_OK : STATUS_NOTFOUND,
                           .flags = copies_flags(r) | (item->present ? ANSWER_VALUE : 0),
                           .version = item->version,
@@ -126,31 +156,89 @@ static bool refuse_unmet(struct core *c, struct replica *r, const struct operati
     return true;
 }
 
+/* Rule R7: what is past its expiry is dirty. The primary logs that it goes, and the asker hears of its
+ * absence when that is committed. */
+static void read_lapsed(struct core *c, struct replica *r, const struct operation *op)
+{
+    struct pending *p;
+    if (!r->leads) {
+        core_refuse(c, op->asker, STATUS_ASKPRIMARY);
+        return;
+    }
+    enum status status = lapse_log(c, r, op->digest, op->key, &p);
+    if (status != STATUS_OK)
+        core_refuse(c, op->asker, status);
+    else if (p != NULL)
+        wait_for(c, p, WAIT_READ, op);
+}
+
+/* The state that a pending entry leaves op's key in. */
+static struct item pending_item(const struct pending *p, struct bytes key)
+{
+    const struct effect *f = pending_effect(p, key);
+    if (f->kind != EFFECT_PUT)
+        return (struct item){.present = false};
+    return (struct item){.present = true,
+                         .version = {p->entry.epoch, p->entry.seq},
+                         .expiry_ms = f->expiry_ms,
+                         .value = f->value};
+}
+
+/* A dirty key: the read waits for the newest entry on it, and is answered with what that leaves, not with
+ * what comes later (W8). An expiry counts if it has passed now. */
+static void read_dirty(struct core *c, struct replica *r, const struct operation *op,
+                       struct pending *p)
+{
+    struct item item = pending_item(p, op->key);
+    if (MUTANT(1) && !r->leads)
+        reply_item(c, r, op, &item);
+    else if (item.expiry_ms != 0 && lapse_due(c, r, &item) && !MUTANT(48))
+        read_lapsed(c, r, op);
+    else
+        wait_to_read(c, r, p, WAIT_READ, op);
+}
+
+static void read_clean(struct core *c, struct replica *r, const struct operation *op,
+                       const struct item *cold)
+{
+    struct item item;
+    if (!committed_item(c, r, op, cold, &item))
+        return;
+    bool lapsed = item.expiry_ms != 0 && lapse_due(c, r, &item);
+    if (lapsed && MUTANT(48))
+        item = (struct item){.present = false};
+    if (lapsed && !MUTANT(48))
+        read_lapsed(c, r, op);
+    else
+        reply_item(c, r, op, &item);
+}
+
 static void serve_read(struct core *c, struct replica *r, const struct operation *op,
                        const struct item *cold)
 {
     if (refuse_unmet(c, r, op))
         return;
     struct pending *p = pending_of_key(&c->pending, r->slot, op->digest, op->key);
-    struct item item;
     c->counters.reads++;
-    if (p != NULL && MUTANT(1) && !r->leads) {
-        const struct effect *f = pending_effect(p, op->key);
-        item = (struct item){.present = f->kind == EFFECT_PUT,
-                             .version = {p->entry.epoch, p->entry.seq},
-                             .value = f->value};
-        reply_item(c, r, op->asker, &item);
-        return;
-    }
-    if (p != NULL && !(MUTANT(2) && r->leads)) {
-        wait_to_read(c, r, p, WAIT_READ, op);
-        return;
-    }
-    if (committed_item(c, r, op, cold, &item))
-        reply_item(c, r, op->asker, &item);
+    if (p != NULL && !(MUTANT(2) && r->leads))
+        read_dirty(c, r, op, p);
+    else
+        read_clean(c, r, op, cold);
 }
 
+#define PAGE_LAPSED_MAX 256u /* keys past their expiry that one look at a page lets go */
+
+/* A key past its expiry; memory of the page's arena. */
+struct lapsed {
+    uint64_t digest;
+    struct bytes key;
+};
+
 struct page {
+    struct core *core;
+    struct replica *replica;
+    struct lapsed *lapsed; /* none of them is in the page */
+    size_t lapsed_count;
     struct scan_page page;
     struct arena *arena;
     const struct scan_query *query;
@@ -159,10 +247,28 @@ struct page {
     bool more;
 };
 
+/* False: no more of them. */
+static bool page_lapsed(struct page *g, const struct table_row *row)
+{
+    if (g->lapsed == NULL)
+        g->lapsed = arena_calloc(g->arena, PAGE_LAPSED_MAX, sizeof *g->lapsed);
+    uint8_t *key = arena_alloc(g->arena, row->key.size);
+    if (g->lapsed == NULL || key == NULL)
+        core_fail(g->core, STATUS_NOMEMORY);
+    if (g->core->failed != STATUS_OK || g->lapsed_count == PAGE_LAPSED_MAX)
+        return false;
+    memcpy(key, row->key.data, row->key.size);
+    g->lapsed[g->lapsed_count++] =
+        (struct lapsed){row->digest, bytes_of(key, row->key.size)};
+    return true;
+}
+
 static bool page_row(void *arg, const struct table_row *row)
 {
     struct page *g = arg;
     struct scan_page *p = &g->page;
+    if (row->item.expiry_ms != 0 && lapse_due(g->core, g->replica, &row->item))
+        return page_lapsed(g, row);
     size_t size = row->key.size + (g->query->keys_only ? 0 : row->item.value.size);
     if (p->count == g->count_max || (p->count > 0 && g->bytes + size > g->bytes_max)) {
         g->more = true;
@@ -178,9 +284,11 @@ static bool page_row(void *arg, const struct table_row *row)
     return true;
 }
 
-static bool page_init(struct page *g, struct arena *arena, const struct scan_query *q)
+static bool page_init(struct page *g, struct core *c, struct replica *r,
+                      const struct scan_query *q)
 {
-    *g = (struct page){.arena = arena, .query = q};
+    struct arena *arena = &c->arena;
+    *g = (struct page){.core = c, .replica = r, .arena = arena, .query = q};
     g->count_max = q->count_max == 0 ? SCAN_COUNT_DEFAULT : q->count_max;
     if (g->count_max > SCAN_COUNT_MAX)
         g->count_max = SCAN_COUNT_MAX;
@@ -222,32 +330,56 @@ static void reply_page(struct core *c, struct replica *r, struct asker to, struc
     core_reply(c, to, &reply);
 }
 
-/* One page of r, all of whose received entries are committed. */
-static void scan_page(struct core *c, struct replica *r, struct asker to, uint64_t digest,
-                      struct bytes cursor, struct bytes body)
+/* Rule R7: a page is made when the keys past their expiry that it came by are gone. */
+static void page_let_go(struct core *c, struct replica *r, const struct operation *op,
+                        const struct page *g)
 {
-    struct scan_query query;
-    if (codec_unpack_scan_query(body, &query) != STATUS_OK ||
-        (cursor.size > 0 && (cursor.size < 8 || cursor.size > 8 + KEY_SIZE_MAX))) {
-        core_refuse(c, to, STATUS_MALFORMED);
+    struct pending *p;
+    enum status status = r->leads ? STATUS_OK : STATUS_ASKPRIMARY;
+    for (size_t i = 0; i < g->lapsed_count && status == STATUS_OK; i++) {
+        const struct lapsed *l = &g->lapsed[i];
+        if (pending_of_key(&c->pending, r->slot, l->digest, l->key) == NULL)
+            status = lapse_log(c, r, l->digest, l->key, &p);
+    }
+    if (status != STATUS_OK) {
+        core_refuse(c, op->asker, status);
         return;
     }
-    struct bytes key = BYTES_EMPTY;
+    struct pending *last = replica_pending(r, r->last.seq);
+    if (c->failed != STATUS_OK)
+        return;
+    ENSURE(last != NULL); /* each of them is dirty now */
+    wait_for(c, last, WAIT_SCAN, op);
+}
+
+/* One page of r, all of whose received entries are committed. */
+static void scan_page(struct core *c, struct replica *r, const struct operation *op)
+{
+    struct scan_query query;
+    struct bytes cursor = op->key, key = BYTES_EMPTY;
+    if (codec_unpack_scan_query(op->body, &query) != STATUS_OK ||
+        (cursor.size > 0 && (cursor.size < 8 || cursor.size > 8 + KEY_SIZE_MAX))) {
+        core_refuse(c, op->asker, STATUS_MALFORMED);
+        return;
+    }
+    uint64_t digest = op->digest;
     if (cursor.size >= 8) {
         digest = bytes_be64(cursor.data);
         key = bytes_of(cursor.data + 8, cursor.size - 8);
     }
     struct page page;
     arena_reset(&c->arena, 1u << 20);
-    if (!page_init(&page, &c->arena, &query)) {
+    if (!page_init(&page, c, r, &query)) {
         core_fail(c, STATUS_NOMEMORY);
         return;
     }
     enum status status = store_scan(c->store, r->slot, digest, key, page_row, &page);
     if (status != STATUS_OK)
         core_fail(c, status);
+    else if (page.lapsed_count > 0)
+        page_let_go(c, r, op, &page);
     else
-        reply_page(c, r, to, &page);
+        reply_page(c, r, op->asker, &page);
 }
 
 static void serve_scan(struct core *c, struct replica *r, const struct operation *op)
@@ -259,7 +391,7 @@ static void serve_scan(struct core *c, struct replica *r, const struct operation
     if (last != NULL)
         wait_to_read(c, r, last, WAIT_SCAN, op);
     else
-        scan_page(c, r, op->asker, op->digest, op->key, op->body);
+        scan_page(c, r, op);
 }
 
 /* ------------------------------------------------------------------ writes */
@@ -389,13 +521,7 @@ static bool newest_item(struct core *c, struct replica *r, const struct operatio
     const struct pending *p = pending_of_key(&c->pending, r->slot, op->digest, op->key);
     if (p == NULL)
         return committed_item(c, r, op, cold, ret);
-    const struct effect *f = pending_effect(p, op->key);
-    bool present = f->kind == EFFECT_PUT;
-    *ret = (struct item){.present = present,
-                         .expiry_ms = f->expiry_ms,
-                         .value = present ? f->value : BYTES_EMPTY};
-    if (present)
-        ret->version = (struct version){p->entry.epoch, p->entry.seq};
+    *ret = pending_item(p, op->key);
     return true;
 }
 
@@ -457,13 +583,28 @@ static void judge_write(struct core *c, struct replica *r, const struct operatio
 {
     struct mutate_work work;
     struct mutate_outcome m;
-    mutate_work_init(&work, c->options.value_size_max);
+    mutate_work_init(&work, c->options.value_size_max, lapse_now(c, r));
     mutate(w, current, &work, &m);
     if (m.status == STATUS_NOMEMORY)
         core_fail(c, m.status);
     else
         log_outcome(c, r, op, &m);
     mutate_work_fini(&work);
+}
+
+/* A write that finds a key past its expiry finds it absent, and by a log entry before its own; for its
+ * own may have no effect, and then a copy could still show the key. False: op was refused. */
+static bool let_go(struct core *c, struct replica *r, const struct operation *op,
+                   struct item *current)
+{
+    struct pending *ignored;
+    if (!lapse_due(c, r, current))
+        return true;
+    enum status status = lapse_log(c, r, op->digest, op->key, &ignored);
+    *current = (struct item){.present = false};
+    if (status != STATUS_OK)
+        core_refuse(c, op->asker, status);
+    return status == STATUS_OK && c->failed == STATUS_OK;
 }
 
 static void serve_write(struct core *c, struct replica *r, const struct operation *op,
@@ -499,7 +640,9 @@ static void serve_write(struct core *c, struct replica *r, const struct operatio
         return;
     }
     struct item current = {.present = false};
-    if (!needs_current(&w) || newest_item(c, r, op, cold, &current))
+    if (needs_current(&w) && !newest_item(c, r, op, cold, &current))
+        return;
+    if (current.expiry_ms == 0 || let_go(c, r, op, &current))
         judge_write(c, r, op, &w, &current);
 }
 
@@ -591,24 +734,43 @@ void serve_fetched(struct core *c, struct replica *r, struct cold_key *k, uint64
     cold_end(&c->cold, &k);
 }
 
-static void answer_waiter(struct core *c, struct replica *r, struct pending *p, struct waiter *w)
+/* The read that waited as w. */
+static struct operation operation_of(const struct waiter *w)
 {
-    struct bytes key = bytes_of(w->bytes, w->key_size);
+    return (struct operation){.asker = w->asker,
+                              .kind = w->kind == WAIT_SCAN ? KIND_SCAN : KIND_READ,
+                              .digest = w->digest,
+                              .deadline_ms = w->deadline_ms,
+                              .key = bytes_of(w->bytes, w->key_size),
+                              .body = bytes_of(w->bytes + w->key_size, w->query_size)};
+}
+
+static void answer_read(struct core *c, struct replica *r, const struct operation *op)
+{
     struct item item;
     uint64_t generation;
+    /* It was applied a moment ago, so an overlay has it. */
+    if (store_get(c->store, r->slot, op->digest, op->key, &item, &generation) != STATUS_OK) {
+        core_fail(c, STATUS_CORRUPT);
+        return;
+    }
+    reply_item(c, r, op, &item);
+}
+
+static void answer_waiter(struct core *c, struct replica *r, struct pending *p, struct waiter *w)
+{
+    struct operation op;
     switch (w->kind) {
     case WAIT_WRITE:
         reply_entry(c, r, w->asker, p);
         return;
     case WAIT_SCAN:
-        scan_page(c, r, w->asker, w->digest, key, bytes_of(w->bytes + w->key_size, w->query_size));
+        op = operation_of(w);
+        scan_page(c, r, &op);
         return;
     case WAIT_READ:
-        /* It was applied a moment ago, so an overlay has it. */
-        if (store_get(c->store, r->slot, w->digest, key, &item, &generation) != STATUS_OK)
-            core_fail(c, STATUS_CORRUPT);
-        else
-            reply_item(c, r, w->asker, &item);
+        op = operation_of(w);
+        answer_read(c, r, &op);
         return;
     }
     ENSURE_UNREACHABLE();

@@ -38,7 +38,7 @@ struct command {
     const char *help; /* more lines for `duet help NAME`; may be "" */
 };
 
-#define COMMANDS_COUNT 18
+#define COMMANDS_COUNT 21
 extern const struct command commands[COMMANDS_COUNT];
 const struct command *command_find(const char *name);
 
@@ -86,6 +86,9 @@ int keys_append(struct context *c);
 int keys_setrange(struct context *c);
 int keys_getdel(struct context *c);
 int keys_getset(struct context *c);
+int keys_expire(struct context *c);
+int keys_persist(struct context *c);
+int keys_ttl(struct context *c);
 int keys_mget(struct context *c);
 int keys_mput(struct context *c);
 int transfer_import(struct context *c);

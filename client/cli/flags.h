@@ -19,6 +19,8 @@ enum flag_group {
     FLAG_CONDITION = 2,
     FLAG_TRANSFER = 4,
     FLAG_BENCH = 8,
+    FLAG_EXPIRY = 16,
+    FLAG_EXPIRY_CONDITION = 32,
 };
 
 /* clang-format off */
@@ -44,6 +46,20 @@ enum flag_group {
       "only if the key has this version")                                                          \
     X(TEXT, if_value,     0,   NULL,       FLAG_CONDITION,  "VALUE",                               \
       "only if the key has this value")                                                            \
+    X(TEXT, ttl,          0,   NULL,       FLAG_EXPIRY,     "TIME",                                \
+      "let the key go after this time: 500ms, 10s, 5m, 2h, 7d")                                    \
+    X(UINT, expire_at,    0,   "0",        FLAG_EXPIRY,     "MS",                                  \
+      "let the key go at this time, in ms since 1970")                                             \
+    X(BOOL, keep_ttl,     0,   "",         FLAG_EXPIRY,     "",                                    \
+      "keep the key's expiry, which a put clears")                                                 \
+    X(BOOL, if_no_expiry, 0,   "",         FLAG_EXPIRY_CONDITION, "",                              \
+      "only if the key has no expiry")                                                             \
+    X(BOOL, if_expiry,    0,   "",         FLAG_EXPIRY_CONDITION, "",                              \
+      "only if the key has an expiry")                                                             \
+    X(BOOL, if_later,     0,   "",         FLAG_EXPIRY_CONDITION, "",                              \
+      "only if the key then goes later (without an expiry it never goes)")                         \
+    X(BOOL, if_earlier,   0,   "",         FLAG_EXPIRY_CONDITION, "",                              \
+      "only if the key then goes earlier")                                                         \
     X(TEXT, format,       0,   "",         FLAG_TRANSFER,   "FORMAT",                              \
       "tsv (default) or jsonl")                                                                    \
     X(UINT, connections,  'c', "50",       FLAG_BENCH,      "N",                                   \

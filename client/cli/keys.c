@@ -156,13 +156,22 @@ static int condition(const struct context *c, struct duet_condition *ret)
 {
     const struct flags *f = &c->flags;
     *ret = (struct duet_condition){DUET_ALWAYS, {0, 0}, {NULL, 0}};
-    int given = f->if_absent + f->if_present + (f->if_version[0] != 0) + (f->if_value != NULL);
+    int given = f->if_absent + f->if_present + (f->if_version[0] != 0) + (f->if_value != NULL) +
+                f->if_no_expiry + f->if_expiry + f->if_later + f->if_earlier;
     if (given > 1)
         return command_fail(DUET_USAGE, "give one condition (--if-...), not %d", given);
     if (f->if_absent)
         ret->when = DUET_IF_ABSENT;
     if (f->if_present)
         ret->when = DUET_IF_PRESENT;
+    if (f->if_no_expiry)
+        ret->when = DUET_IF_NO_EXPIRY;
+    if (f->if_expiry)
+        ret->when = DUET_IF_EXPIRY;
+    if (f->if_later)
+        ret->when = DUET_IF_LATER;
+    if (f->if_earlier)
+        ret->when = DUET_IF_EARLIER;
     if (f->if_value != NULL)
         *ret = (struct duet_condition){DUET_IF_VALUE, {0, 0}, duet_text(f->if_value)};
     if (f->if_version[0] == 0)
@@ -171,23 +180,6 @@ static int condition(const struct context *c, struct duet_condition *ret)
     if (parse_version(f->if_version, &ret->version))
         return 0;
     return command_fail(DUET_USAGE, "--if-version '%s': a version looks like 4.17", f->if_version);
-}
-
-int keys_put(struct context *c)
-{
-    struct work w;
-    struct duet_condition when;
-    work_init(&w);
-    int exit_code = condition(c, &when);
-    if (exit_code != 0)
-        return work_end(&w, exit_code);
-    exit_code = 2;
-    if (!command_key(c, c->words[0], &w.key) || !command_value(c->words[1], &w.value) ||
-        command_client(c, &exit_code) == NULL)
-        return work_end(&w, exit_code);
-    w.error.code = duet_put(c->client, command_slice(&w.key), command_slice(&w.value), &when,
-                            &w.result, &w.error);
-    return work_end(&w, report_write(c, &w));
 }
 
 int keys_del(struct context *c)
@@ -251,7 +243,7 @@ int keys_cas(struct context *c)
     return work_end(&w, report_write(c, &w));
 }
 
-/* ---- Writes that print a value ---- */
+/* ---- Writes, in general ---- */
 
 /* The value that came back, or nothing; with a version as JSON. */
 static int report_value(const struct context *c, const struct work *w)
@@ -293,6 +285,85 @@ static int run_write(struct context *c, struct duet_operation *op, int value_wor
         op->want = DUET_WANT_OLD; /* to show what stood in the way */
     w.error.code = duet_execute(c->client, op, &w.result, &w.error);
     return work_end(&w, report(c, &w));
+}
+
+/* 500ms, 10s, 5m, 2h, 7d; a number alone is seconds. */
+static bool parse_time(const char *text, uint64_t *ret_ms)
+{
+    static const struct {
+        const char *unit;
+        uint64_t ms;
+    } units[] = {{"ms", 1}, {"s", 1000}, {"", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
+    char *end;
+    errno = 0;
+    uint64_t number = strtoull(text, &end, 10);
+    if (errno != 0 || end == text || text[0] == '-' || number == 0)
+        return false;
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+        if (strcmp(end, units[i].unit) == 0)
+            return !__builtin_mul_overflow(number, units[i].ms, ret_ms);
+    return false;
+}
+
+static int time_or_fail(const char *text, uint64_t *ret_ms)
+{
+    if (parse_time(text, ret_ms))
+        return 0;
+    return command_fail(DUET_USAGE, "'%s' is not a time; one looks like 500ms, 10s, 5m, 2h or 7d",
+                        text);
+}
+
+int keys_put(struct context *c)
+{
+    struct duet_operation op = {.kind = DUET_PUT};
+    const struct flags *f = &c->flags;
+    if ((f->ttl != NULL) + (f->expire_at != 0) + f->keep_ttl > 1)
+        return command_fail(DUET_USAGE, "give one of --ttl, --expire-at and --keep-ttl");
+    int exit_code = f->ttl == NULL ? 0 : time_or_fail(f->ttl, &op.ttl_ms);
+    if (exit_code != 0)
+        return exit_code;
+    op.expiry_ms = f->expire_at;
+    op.keep_expiry = f->keep_ttl;
+    return run_write(c, &op, 1, report_write);
+}
+
+int keys_expire(struct context *c)
+{
+    struct duet_operation op = {.kind = DUET_EXPIRE};
+    int exit_code = time_or_fail(c->words[1], &op.ttl_ms);
+    return exit_code != 0 ? exit_code : run_write(c, &op, 0, report_write);
+}
+
+int keys_persist(struct context *c)
+{
+    struct duet_operation op = {.kind = DUET_EXPIRE};
+    return run_write(c, &op, 0, report_write);
+}
+
+int keys_ttl(struct context *c)
+{
+    struct work w;
+    struct duet_expiry expiry;
+    work_init(&w);
+    int exit_code = 2;
+    if (!command_key(c, c->words[0], &w.key) || command_client(c, &exit_code) == NULL)
+        return work_end(&w, exit_code);
+    if (duet_get_expiry(c->client, command_slice(&w.key), &expiry, &w.error) != DUET_OK)
+        return work_end(&w, report_failure(c, &w));
+    if (command_json(c)) {
+        json_t *object = json_key(buffer_view(&w.key));
+        bool has = expiry.expiry_ms != 0;
+        json_object_set_new(object, "expiry_ms",
+                            has ? json_integer((json_int_t)expiry.expiry_ms) : json_null());
+        json_object_set_new(object, "left_ms",
+                            has ? json_integer((json_int_t)expiry.left_ms) : json_null());
+        command_print_json(c, object);
+    } else if (expiry.expiry_ms == 0) {
+        printf("none\n");
+    } else {
+        printf("%llu\n", (unsigned long long)expiry.left_ms);
+    }
+    return work_end(&w, 0);
 }
 
 int keys_add(struct context *c)

@@ -80,9 +80,10 @@ void pair_crash(struct pair *p, uint32_t node)
     table_mem_crash(n->table);
 }
 
-static struct node_time time_of(const struct pair *p)
+static struct node_time time_of(const struct pair *p, uint32_t node)
 {
-    return (struct node_time){p->now_ms, 1700000000000u + p->now_ms};
+    return (struct node_time){p->now_ms,
+                              PAIR_WALL_MS + p->now_ms + (uint64_t)p->wall_skew_ms[node]};
 }
 
 static void on_answer(struct pair *p, struct bytes frame)
@@ -150,7 +151,7 @@ static void keep_records(struct pair_node *n, const struct node_effects *out)
 static void carry(struct pair *p, uint32_t node, struct node_effects *out)
 {
     struct pair_node *n = &p->nodes[node];
-    struct node_time time = time_of(p);
+    struct node_time time = time_of(p, node);
     struct node_effects next;
     node_effects_init(&next);
     keep_records(n, out);
@@ -172,7 +173,7 @@ static void carry(struct pair *p, uint32_t node, struct node_effects *out)
 static void step(struct pair *p, uint32_t node, const struct node_event *event)
 {
     struct node_effects out;
-    struct node_time time = time_of(p);
+    struct node_time time = time_of(p, node);
     node_effects_init(&out);
     ENSURE(node_step(p->nodes[node].node, &time, event, &out) == STATUS_OK);
     carry(p, node, &out);
@@ -192,7 +193,7 @@ void pair_start(struct pair *p, uint32_t node)
     struct node_options o;
     struct error error = {.status = STATUS_OK};
     struct node_effects out;
-    struct node_time time = time_of(p);
+    struct node_time time = time_of(p, node);
     uint64_t after, lsn = 0;
     node_options_init(&o);
     o.index = node;
@@ -246,7 +247,7 @@ static void deliver(struct pair *p)
 static void flush(struct pair *p, uint32_t node)
 {
     struct node_effects out;
-    struct node_time time = time_of(p);
+    struct node_time time = time_of(p, node);
     node_effects_init(&out);
     ENSURE(node_flush(p->nodes[node].node, &time, &out) == STATUS_OK);
     carry(p, node, &out);
@@ -278,12 +279,12 @@ size_t pair_key(const struct pair *p, uint32_t node, unsigned n, char to[static 
     }
 }
 
-static uint64_t send(struct pair *p, uint32_t node, uint32_t kind, const char *key, uint64_t client,
-                     uint64_t seq, struct bytes body)
+static uint64_t send(struct pair *p, uint32_t node, uint32_t kind, struct bytes key_bytes,
+                     uint64_t client, uint64_t seq, struct bytes body)
 {
-    uint64_t token = ++p->token, digest = partition_digest(bytes_text(key)), zero = 0;
+    uint64_t token = ++p->token, digest, zero = 0;
     uint32_t deadline = 5000;
-    struct bytes key_bytes = bytes_text(key);
+    digest = kind == KIND_SCAN ? bytes_be64(key_bytes.data) : partition_digest(key_bytes);
     struct batch b = {.router_boot = 1,
                       .count = 1,
                       .tokens = &token,
@@ -309,7 +310,7 @@ static uint64_t send(struct pair *p, uint32_t node, uint32_t kind, const char *k
 
 uint64_t pair_read(struct pair *p, uint32_t node, const char *key)
 {
-    return send(p, node, KIND_READ, key, 0, 0, BYTES_EMPTY);
+    return send(p, node, KIND_READ, bytes_text(key), 0, 0, BYTES_EMPTY);
 }
 
 uint64_t pair_write(struct pair *p, uint32_t node, const char *key, uint64_t client, uint64_t seq,
@@ -318,7 +319,27 @@ uint64_t pair_write(struct pair *p, uint32_t node, const char *key, uint64_t cli
     struct buffer body;
     buffer_init(&body, 1 << 20);
     ENSURE(codec_pack_write(w, &body) == STATUS_OK);
-    uint64_t token = send(p, node, KIND_WRITE, key, client, seq, buffer_view(&body));
+    uint64_t token = send(p, node, KIND_WRITE, bytes_text(key), client, seq, buffer_view(&body));
+    buffer_fini(&body);
+    return token;
+}
+
+uint64_t pair_read_part(struct pair *p, uint32_t node, const char *key, enum read_part part)
+{
+    struct buffer body;
+    buffer_init(&body, 1 << 10);
+    ENSURE(codec_pack_read_query(part, &body) == STATUS_OK);
+    uint64_t token = send(p, node, KIND_READ, bytes_text(key), 0, 0, buffer_view(&body));
+    buffer_fini(&body);
+    return token;
+}
+
+uint64_t pair_scan(struct pair *p, uint32_t node, struct bytes cursor, const struct scan_query *q)
+{
+    struct buffer body;
+    buffer_init(&body, 1 << 10);
+    ENSURE(codec_pack_scan_query(q, &body) == STATUS_OK);
+    uint64_t token = send(p, node, KIND_SCAN, cursor, 0, 0, buffer_view(&body));
     buffer_fini(&body);
     return token;
 }
@@ -330,7 +351,7 @@ uint64_t pair_outcome(struct pair *p, uint32_t node, const char *key, uint64_t c
     struct buffer body;
     buffer_init(&body, 1 << 10);
     ENSURE(codec_pack_outcome_query(&q, &body) == STATUS_OK);
-    uint64_t token = send(p, node, KIND_OUTCOME, key, 0, 0, buffer_view(&body));
+    uint64_t token = send(p, node, KIND_OUTCOME, bytes_text(key), 0, 0, buffer_view(&body));
     buffer_fini(&body);
     return token;
 }

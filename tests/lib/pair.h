@@ -10,6 +10,7 @@
 #define PAIR_NODES 2
 #define PAIR_ANSWERS_MAX 4096
 #define PAIR_VALUE_MAX 4096
+#define PAIR_WALL_MS 1700000000000u /* the wall clock where now_ms is 0 */
 
 struct pair_answer {
     uint64_t token;
@@ -35,6 +36,7 @@ struct pair_node {
 struct pair {
     struct pair_node nodes[PAIR_NODES];
     uint64_t now_ms;
+    int64_t wall_skew_ms[PAIR_NODES]; /* how wrong each wall clock is */
     bool cut;          /* nothing passes between the nodes */
     bool disk_stopped[PAIR_NODES]; /* nothing becomes durable */
     bool drop_appends; /* the append lane loses everything */
@@ -62,6 +64,10 @@ uint64_t pair_write(struct pair *p, uint32_t node, const char *key, uint64_t cli
                     const struct write *w);
 uint64_t pair_outcome(struct pair *p, uint32_t node, const char *key, uint64_t client,
                       uint64_t seq, uint64_t ptime_token);
+/* A read of something else than the value; a page of a walk (cursor: see data.proto). */
+uint64_t pair_read_part(struct pair *p, uint32_t node, const char *key, enum read_part part);
+uint64_t pair_scan(struct pair *p, uint32_t node, struct bytes cursor,
+                   const struct scan_query *q);
 /* The answer to token; NULL: none yet. The newest when there were several. */
 const struct pair_answer *pair_answer(const struct pair *p, uint64_t token);
 size_t pair_answers_to(const struct pair *p, uint64_t token);

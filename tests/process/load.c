@@ -174,6 +174,7 @@ static enum duet_kind kind_of(const struct checker_operation *op)
     case MUTATION_INCREMENT_DECIMAL:
     case MUTATION_APPEND:
     case MUTATION_SET_RANGE:
+    case MUTATION_SET_EXPIRY:
         break; /* this load does not draw them */
     }
     ENSURE_UNREACHABLE();

@@ -72,6 +72,33 @@ def parts(run, c):
               "getdel: the value, and then there is none")
 
 
+def expiry(run, c):
+    c.good("put", "e", "1", "--ttl", "600s")
+    left = int(c.good("ttl", "e", router=1))
+    run.check(590000 < left <= 600000, "ttl: what is left, in ms")
+    run.check(c.duet("expire", "e", "900s", "--if-earlier").returncode == 6 and
+              c.good("expire", "e", "900s", "--if-later") and int(c.good("ttl", "e")) > 600000,
+              "expire with a condition on the expiry")
+    c.good("append", "e", "2")
+    run.check(json.loads(c.good("ttl", "e", "-o", "json"))["left_ms"] > 600000,
+              "append keeps the expiry")
+    c.good("persist", "e")
+    run.check(c.good("ttl", "e").strip() == b"none" and c.good("get", "e") == b"12", "persist")
+    c.good("put", "e", "3", "--ttl", "1h")
+    c.good("put", "e", "4", "--keep-ttl")
+    run.check(int(c.good("ttl", "e")) > 3000000, "put --keep-ttl")
+    c.good("put", "e", "5")
+    run.check(c.good("ttl", "e").strip() == b"none", "a put clears it")
+    run.check(c.duet("ttl", "nothing").returncode == 1 and
+              c.duet("expire", "nothing", "1s").returncode == 1, "of nothing: exit code 1")
+    run.check(c.duet("expire", "e", "soon").returncode == 2, "a time that is none: exit code 2")
+    c.good("put", "gone1", "1", "--ttl", "300ms")
+    c.good("put", "gone2", "1", "--expire-at", "1000")
+    run.check(c.duet("get", "gone2").returncode == 1, "an expiry long ago: gone at once")
+    scenario.wait_for(lambda: c.duet("get", "gone1").returncode == 1, "a key goes after its time")
+    run.check(c.good("put", "gone1", "2", "--if-absent"), "and counts as absent")
+
+
 def several(run, c):
     c.good("mput", "m1", "one", "m2", "two\twords", "m3", "three")
     run.check(c.good("mget", "m1", "m2", "m3", router=1) ==
@@ -143,7 +170,7 @@ def main(run):
     with run.cluster() as c:
         c.start()
         run.say("three nodes and two routers serve")
-        for part in (one_key, numbers, conditions, parts, several, formats, transfer, cluster):
+        for part in (one_key, numbers, conditions, parts, expiry, several, formats, transfer, cluster):
             part(run, c)
 
 

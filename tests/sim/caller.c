@@ -7,6 +7,7 @@
 #include "client/session.h"
 #include "proto/base/ensure.h"
 #include "proto/codec.h"
+#include "tests/sim/machine.h"
 #include "tests/sim/texts.h"
 #include "tests/sim/world.h"
 
@@ -319,8 +320,20 @@ static struct write write_of(const struct checker_operation *op, struct buffer *
                           .value = buffer_view(value),
                           .delta = op->delta,
                           .offset = op->offset,
+                          .expiry_ms = op->expiry > 0 ? (uint64_t)op->expiry : 0,
+                          .ttl_ms = op->ttl_ms,
                           .expected = op->expected,
                           .expected_value = buffer_view(expected)};
+}
+
+/* What no node's clock is behind, now and later; 0 where they jump back. */
+static int64_t clocks_ms(const struct world *w)
+{
+    uint64_t lowest = UINT64_MAX;
+    for (uint32_t i = 0; i < w->knobs.nodes; i++)
+        if (machine_wall_ms(w->machines[i]) < lowest)
+            lowest = machine_wall_ms(w->machines[i]);
+    return w->knobs.clock_ms == 0 ? (int64_t)lowest : 0;
 }
 
 bool caller_ask(struct caller *c, uint32_t key, const struct checker_operation *op,
@@ -342,6 +355,8 @@ bool caller_ask(struct caller *c, uint32_t key, const struct checker_operation *
     struct write write = write_of(op, &value, &expected);
     if (!op->read)
         asked.write = write;
+    else
+        asked.part = op->of_expiry ? READ_EXPIRY : READ_VALUE;
     enum status status = session_submit(c->session, now_ms(c), &asked, &seq);
     buffer_fini(&value);
     buffer_fini(&expected);
@@ -356,6 +371,7 @@ bool caller_ask(struct caller *c, uint32_t key, const struct checker_operation *
     item->seq = seq;
     item->op.session = session_number(c);
     item->op.client = c->index + 1;
+    item->op.clocks_ms = op->read ? clocks_ms(c->world) : 0;
     item->deadline_ms = world_now_ms(c->world) + timeout_ms + timeout_ms / 50;
     if (ret_item != NULL)
         *ret_item = ticket->item;
@@ -439,7 +455,9 @@ static const struct history_item *recent(const struct caller *c, uint32_t key)
 static void add_condition(struct caller *c, uint32_t key, struct checker_operation *op)
 {
     const struct history_item *seen = recent(c, key);
-    op->precondition = (enum precondition)random_range(&c->random, 1, 4);
+    bool expiries = c->world->knobs.expiries_per_mille > 0;
+    op->precondition = (enum precondition)random_range(
+        &c->random, 1, expiries ? PRECONDITION_EXPIRY_AFTER : PRECONDITION_VALUE);
     if (op->precondition == PRECONDITION_VERSION) {
         op->expected = seen == NULL ? (struct version){1, 1} : seen->op.version;
         return;
@@ -466,10 +484,26 @@ static void change_part(struct caller *c, struct checker_operation *op)
     op->value = texts_parse(bytes_text(text));
 }
 
+/* Soon, now and then long ago or never, by the clock of some node or after a time. */
+static void add_expiry(struct caller *c, struct checker_operation *op)
+{
+    if (random_chance(&c->random, 200))
+        return;
+    if (random_chance(&c->random, 500)) {
+        op->expiry = EXPIRY_SOME;
+        op->ttl_ms = random_spread(&c->random, 1, 5000);
+        return;
+    }
+    op->expiry = (int64_t)machine_wall_ms(c->world->machines[0]) - 300 +
+                 (int64_t)random_spread(&c->random, 1, 5000);
+}
+
 static struct checker_operation make_up(struct caller *c, uint32_t key)
 {
     const struct knobs *k = &c->world->knobs;
     struct checker_operation op = {.read = random_chance(&c->random, k->reads_per_mille)};
+    bool expires = random_chance(&c->random, k->expiries_per_mille);
+    op.of_expiry = op.read && expires && random_chance(&c->random, 300);
     if (op.read)
         return op;
     op.mutation = random_chance(&c->random, 100) ? MUTATION_PUT_KEEP_EXPIRY : MUTATION_PUT;
@@ -479,9 +513,14 @@ static struct checker_operation make_up(struct caller *c, uint32_t key)
         op.mutation = MUTATION_INCREMENT;
     else if (random_chance(&c->random, k->parts_per_mille))
         change_part(c, &op);
+    else if (expires && random_chance(&c->random, 300))
+        op.mutation = MUTATION_SET_EXPIRY;
+    if (expires && (op.mutation == MUTATION_PUT || op.mutation == MUTATION_SET_EXPIRY))
+        add_expiry(c, &op);
     if (random_chance(&c->random, k->conditions_per_mille))
         add_condition(c, key, &op);
-    if (op.precondition != PRECONDITION_NONE && random_chance(&c->random, 100))
+    if (op.precondition != PRECONDITION_NONE && op.precondition < PRECONDITION_EXPIRY_BEFORE &&
+        random_chance(&c->random, 100))
         op.mutation = MUTATION_NONE;
     if (op.mutation == MUTATION_PUT || op.mutation == MUTATION_PUT_KEEP_EXPIRY)
         op.value = (struct checker_value){.present = true,

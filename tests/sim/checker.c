@@ -59,11 +59,24 @@ static bool seen_fits(const struct checker_operation *op, struct checker_value e
     return !expected.present;
 }
 
+/* Is the expiry the one seen? One that was not known is, from then on. */
+static bool expiry_fits(const struct checker_operation *op, struct checker_state *s)
+{
+    int64_t seen = op->value_seen.n;
+    if (s->expiry == EXPIRY_SOME && seen > 0)
+        s->expiry = seen;
+    return s->expiry == seen;
+}
+
 static bool step_read(const struct checker_operation *op, struct checker_state *s)
 {
     if (op->status == STATUS_NOTFOUND)
         return !s->value.present;
-    if (!s->value.present || !op->has_value || !value_equal(op->value_seen, s->value))
+    if (!s->value.present || !op->has_value)
+        return false;
+    if (op->of_expiry ? !expiry_fits(op, s) : !value_equal(op->value_seen, s->value))
+        return false;
+    if (s->expiry > 0 && op->clocks_ms >= s->expiry)
         return false;
     if (!version_known(op->version))
         return true;
@@ -75,6 +88,17 @@ static bool step_read(const struct checker_operation *op, struct checker_state *
 }
 
 enum truth { TRUTH_NO, TRUTH_YES, TRUTH_EITHER };
+
+static enum truth is_before(int64_t expiry, int64_t other)
+{
+    if (expiry == 0)
+        return TRUTH_NO;
+    if (other == 0)
+        return TRUTH_YES;
+    if (expiry == EXPIRY_SOME || other == EXPIRY_SOME)
+        return TRUTH_EITHER;
+    return expiry < other ? TRUTH_YES : TRUTH_NO;
+}
 
 static enum truth precondition_holds(const struct checker_operation *op,
                                      const struct checker_state *s)
@@ -92,6 +116,14 @@ static enum truth precondition_holds(const struct checker_operation *op,
         if (!s->value.present || !version_fits(s, op->expected))
             return TRUTH_NO;
         return version_known(s->version) ? TRUTH_YES : TRUTH_EITHER;
+    case PRECONDITION_EXPIRY_NONE:
+        return s->value.present && s->expiry == 0 ? TRUTH_YES : TRUTH_NO;
+    case PRECONDITION_EXPIRY_SET:
+        return s->value.present && s->expiry != 0 ? TRUTH_YES : TRUTH_NO;
+    case PRECONDITION_EXPIRY_BEFORE:
+        return s->value.present ? is_before(s->expiry, op->expiry) : TRUTH_NO;
+    case PRECONDITION_EXPIRY_AFTER:
+        return s->value.present ? is_before(op->expiry, s->expiry) : TRUTH_NO;
     }
     ENSURE_UNREACHABLE();
 }
@@ -111,7 +143,7 @@ static enum status change_part(const struct checker_operation *op, struct checke
     struct item current = {.present = value->present, .value = buffer_view(&old)};
     struct write w = {
         .mutation = op->mutation, .value = buffer_view(&operand), .offset = op->offset};
-    mutate_work_init(&work, VALUE_SIZE_MAX_DEFAULT);
+    mutate_work_init(&work, VALUE_SIZE_MAX_DEFAULT, 0);
     mutate(&w, &current, &work, &m);
     if (m.has_effect)
         *value = texts_parse(m.effect.value);
@@ -119,6 +151,14 @@ static enum status change_part(const struct checker_operation *op, struct checke
     buffer_fini(&old);
     buffer_fini(&operand);
     return m.status;
+}
+
+/* The expiry after a mutation that was done, of a value that is present then. */
+static int64_t expiry_after(const struct checker_operation *op, const struct checker_state *before)
+{
+    if (op->mutation == MUTATION_PUT || op->mutation == MUTATION_SET_EXPIRY)
+        return op->expiry;
+    return before->value.present ? before->expiry : 0;
 }
 
 /* What the mutation makes of value: the answer's status, and the value after. */
@@ -148,6 +188,8 @@ static enum status mutation_apply(const struct checker_operation *op, struct che
     case MUTATION_APPEND:
     case MUTATION_SET_RANGE:
         return change_part(op, value);
+    case MUTATION_SET_EXPIRY:
+        return value->present ? STATUS_OK : STATUS_NOTFOUND;
     }
     ENSURE_UNREACHABLE();
 }
@@ -175,6 +217,7 @@ static bool step_doubt(const struct checker_operation *op, struct checker_state 
     struct checker_value after = s->value;
     if (mutation_apply(op, &after) != STATUS_OK)
         return false;
+    s->expiry = after.present ? expiry_after(op, s) : 0;
     s->value = after;
     take_place(s, (struct version){0}, true);
     return true;
@@ -196,6 +239,8 @@ static bool step_write(const struct checker_operation *op, struct checker_state 
 {
     if (version_known(op->version) && version_compare(op->version, s->last) <= 0)
         return false;
+    if (op->lapse && (s->expiry == 0 || s->expiry > op->at_ms))
+        return false;
     enum truth holds = precondition_holds(op, s);
     struct checker_value before = s->value, after = s->value;
     bool wrote = false;
@@ -205,12 +250,14 @@ static bool step_write(const struct checker_operation *op, struct checker_state 
     } else {
         if (holds == TRUTH_NO || mutation_apply(op, &after) != op->status)
             return false;
-        if (holds == TRUTH_EITHER)
+        if (holds == TRUTH_EITHER && op->precondition == PRECONDITION_VERSION)
             bind_version(s, op->expected);
         wrote = op->status == STATUS_OK && op->mutation != MUTATION_NONE;
     }
     if (!want_fits(op, before, after))
         return false;
+    if (wrote)
+        s->expiry = after.present ? expiry_after(op, s) : 0;
     s->value = after;
     take_place(s, op->version, wrote);
     return true;
@@ -302,6 +349,7 @@ static uint64_t state_hash(const struct checker_state *s, uint64_t salt)
         (uint64_t)s->value.n, s->version.epoch,       s->version.seq,
         s->last.epoch,       s->last.seq,             s->unheard_above.epoch,
         s->unheard_above.seq, s->unheard_below.epoch, s->unheard_below.seq,
+        (uint64_t)s->expiry,
     };
     uint64_t hash = salt;
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
@@ -463,7 +511,7 @@ static struct cursor cursor_after(const struct search *s, size_t op)
 
 static bool same_state(const struct checker_state *a, const struct checker_state *b)
 {
-    return value_equal(a->value, b->value) && version_compare(a->version, b->version) == 0 &&
+    return value_equal(a->value, b->value) && a->expiry == b->expiry && version_compare(a->version, b->version) == 0 &&
            version_compare(a->last, b->last) == 0 &&
            version_compare(a->unheard_above, b->unheard_above) == 0 &&
            version_compare(a->unheard_below, b->unheard_below) == 0;
@@ -686,8 +734,12 @@ static void resolve_doubt(struct search *s, struct node_of *doubt, bool incremen
 static void resolve_doubts(struct search *s)
 {
     bool increments = false;
-    for (size_t i = 0; i < s->nodes_count; i++)
+    for (size_t i = 0; i < s->nodes_count; i++) {
         increments |= is_derived(&s->nodes[i].op);
+        /* It gives a value another version. */
+        if (!s->nodes[i].op.read && s->nodes[i].op.mutation == MUTATION_SET_EXPIRY)
+            return;
+    }
     for (size_t i = 0; i < s->nodes_count; i++)
         if (s->nodes[i].op.outcome == CHECKER_IN_DOUBT)
             resolve_doubt(s, &s->nodes[i], increments);
@@ -778,6 +830,8 @@ static const char *mutation_name(enum mutation m)
         return "append";
     case MUTATION_SET_RANGE:
         return "set-range";
+    case MUTATION_SET_EXPIRY:
+        return "set-expiry";
     }
     return "?";
 }
@@ -791,6 +845,9 @@ static void describe_condition(const struct checker_operation *op, char *to, siz
         snprintf(to, size, " if absent");
     if (op->precondition == PRECONDITION_PRESENT)
         snprintf(to, size, " if present");
+    static const char *const of_expiry[] = {"without expiry", "with expiry", "later", "earlier"};
+    if (op->precondition >= PRECONDITION_EXPIRY_NONE)
+        snprintf(to, size, " if %s", of_expiry[op->precondition - PRECONDITION_EXPIRY_NONE]);
     if (op->precondition == PRECONDITION_VALUE)
         snprintf(to, size, " if value is %s", value);
     if (op->precondition == PRECONDITION_VERSION)
@@ -800,19 +857,25 @@ static void describe_condition(const struct checker_operation *op, char *to, siz
 
 void checker_describe(const struct checker_operation *op, char *to, size_t size)
 {
-    char condition[80], argument[32] = "", seen[32], returned[32] = "...";
+    char condition[80], argument[64] = "", seen[32], returned[32] = "...";
     describe_condition(op, condition, sizeof condition);
     if (!op->read && op->value.present)
         describe_value(op->value, argument, sizeof argument);
     else if (!op->read && op->mutation == MUTATION_INCREMENT)
         snprintf(argument, sizeof argument, "%" PRId64, op->delta);
+    if (op->expiry != 0)
+        snprintf(argument + strlen(argument), sizeof argument - strlen(argument), " until %" PRId64,
+                 op->expiry);
     describe_value(op->has_value ? op->value_seen : (struct checker_value){0}, seen, sizeof seen);
     if (op->outcome == CHECKER_DONE && op->returned != UINT64_MAX)
         snprintf(returned, sizeof returned, "%" PRIu64, op->returned);
     snprintf(to, size,
              "[%" PRIu64 " - %s] session %" PRIu64 " %s %s%s -> %s %s version (%" PRIu64 ",%" PRIu64
              ") value %s",
-             op->invoked, returned, op->session, op->read ? "get" : mutation_name(op->mutation),
+             op->invoked, returned, op->session, op->lapse       ? "lapse"
+             : op->of_expiry ? "get-expiry"
+             : op->read      ? "get"
+                             : mutation_name(op->mutation),
              argument, condition,
              op->outcome == CHECKER_DONE       ? "done"
              : op->outcome == CHECKER_NOT_DONE ? "not done"

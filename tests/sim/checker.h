@@ -18,6 +18,10 @@
  * Writes of one client (not 0) that change the key do so in the order in which they were invoked,
  * whatever connections they took; one in doubt before all later ones that did, or never.
  *
+ * A key with an expiry goes by a `lapse`, which is taken from the log: it may not come before the expiry,
+ * and without one the key does not go. A read that shows a key after its expiry is wrong, too, when no
+ * clock was behind it.
+ *
  * The search is Wing and Gong's with Lowe's memory of visited states. With few concurrent
  * operations and versions it is close to linear.
  */
@@ -38,9 +42,19 @@ struct checker_value {
     bool made;
 };
 
+/* An expiry: 0 none, EXPIRY_SOME one that nobody knows (the primary added a time to its clock), else ms. */
+#define EXPIRY_SOME INT64_C(-1)
+
 struct checker_operation {
     /* What was asked. */
     bool read; /* a get; else a write */
+    bool of_expiry;   /* a read: of the expiry; value_seen is it */
+    int64_t expiry;   /* of a put or a set-expiry */
+    uint64_t ttl_ms;  /* with EXPIRY_SOME */
+    /* Not asked: the store let the key go. The log has it: version, and its ptime in `at_ms`. */
+    bool lapse;
+    int64_t at_ms;
+    int64_t clocks_ms; /* a read: when it was asked, no clock of a node was behind this; 0: not known */
     enum precondition precondition;
     enum mutation mutation;
     struct checker_value value;          /* of a put, append, set range or decimal increment */
@@ -81,6 +95,7 @@ void checker_judge(const struct checker_operation *operations, size_t count, uin
 /* The rules of one key, shared with the brute force of the checker's own tests. */
 struct checker_state {
     struct checker_value value;
+    int64_t expiry;         /* of the value */
     struct version version; /* of the value; zero: not known, or absent */
     struct version last;    /* highest version that took its place */
     /* When something is there whose version nobody has heard: it lies between these two (zero:

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "proto/base/ensure.h"
+#include "proto/codec.h"
 #include "storage/record.h"
 #include "tests/sim/texts.h"
 #include "tests/sim/watch.h"
@@ -62,8 +63,14 @@ static void take_answer(struct world *w, size_t number, const struct history_hea
     /* A result this large may not have been kept for a repeat. */
     if (!op->read && !op->has_value && w->knobs.value_size_max > RESULT_SIZE_MAX / 2)
         op->want = WANT_NOTHING;
-    if (op->has_value)
+    struct expiry expiry;
+    if (op->of_expiry && op->has_value) {
+        ENSURE(codec_unpack_expiry(heard->value, &expiry) == STATUS_OK);
+        op->value_seen =
+            (struct checker_value){.present = true, .number = true, .n = (int64_t)expiry.expiry_ms};
+    } else if (op->has_value) {
         op->value_seen = texts_parse(heard->value);
+    }
 }
 
 void history_hear(struct world *w, size_t number, const struct history_heard *heard)
@@ -160,7 +167,8 @@ void history_judge(struct world *w)
 {
     struct history *h = &w->history;
     const struct history_item **sorted = calloc(h->count + 1, sizeof *sorted);
-    struct checker_operation *ops = calloc(h->count + 1, sizeof *ops);
+    size_t lapses = watch_lapses_count(w->watch);
+    struct checker_operation *ops = calloc(h->count + lapses + 1, sizeof *ops);
     ENSURE(sorted != NULL && ops != NULL);
     for (size_t i = 0; i < h->count; i++)
         sorted[i] = &h->items[i];
@@ -169,6 +177,9 @@ void history_judge(struct world *w)
         size_t count = 0, first = i;
         for (; i < h->count && sorted[i]->key == sorted[first]->key; i++)
             ops[count++] = sorted[i]->op;
+        char name[32];
+        history_key(sorted[first]->key, name);
+        count += watch_lapses(w->watch, bytes_text(name), ops + count, lapses);
         judge_key(w, &sorted[first], ops, count);
     }
     free(ops);

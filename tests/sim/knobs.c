@@ -35,6 +35,7 @@ void knobs_calm(struct knobs *k)
         .deletes_per_mille = 100,
         .increments_per_mille = 300,
         .parts_per_mille = 200,
+        .expiries_per_mille = 200,
         .conditions_per_mille = 250,
         .outcome_per_mille = 500,
         .think_max_us = 20000,
@@ -106,6 +107,7 @@ static void draw_workload(struct knobs *k, struct random *r)
     k->deletes_per_mille = (uint32_t)random_spread(r, 0, 400);
     k->increments_per_mille = random_chance(r, 300) ? 0 : (uint32_t)random_range(r, 0, 1000);
     k->conditions_per_mille = (uint32_t)random_spread(r, 0, 800);
+    k->expiries_per_mille = random_chance(r, 500) ? 0 : (uint32_t)random_range(r, 0, 800);
     k->parts_per_mille = random_chance(r, 400) ? 0 : (uint32_t)random_range(r, 0, 800);
     k->outcome_per_mille = (uint32_t)random_range(r, 0, 1000);
     /* So that the work takes between one and twelve seconds. */

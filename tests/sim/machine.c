@@ -931,6 +931,11 @@ void machine_checkpoint(struct machine *m)
         wake(m);
 }
 
+uint64_t machine_wall_ms(const struct machine *m)
+{
+    return time_of(m).wall_ms;
+}
+
 void machine_set_clock(struct machine *m, int64_t step_ms)
 {
     m->wall_ms += step_ms;

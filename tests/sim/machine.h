@@ -47,6 +47,8 @@ void machine_pause(struct machine *m, uint64_t ms);         /* SIGSTOP, for so l
 void machine_stall(struct machine *m, uint64_t ms);         /* the disk takes its time */
 void machine_checkpoint(struct machine *m);                 /* as if it were due */
 void machine_set_clock(struct machine *m, int64_t step_ms); /* the wall clock jumps */
+/* What its wall clock shows, alive or not. */
+uint64_t machine_wall_ms(const struct machine *m);
 struct disk_sim_faults *machine_faults(struct machine *m);
 /* The file system is this full (bytes), 0: it has room. */
 void machine_limit_disk(struct machine *m, bool limited);

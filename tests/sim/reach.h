@@ -44,6 +44,8 @@
     X(expires, "EXPIRE entries that collected records") \
     X(too_old, "operations refused as too old to know") \
     X(pages, "pages of walks over the store") \
+    X(lapses,            "keys that went because of their expiry") \
+    X(expiries,          "expiries that were read") \
     X(parts,             "appends, set ranges and decimal increments that were done") \
     X(not_numbers,       "increments of what is no number")
 /* clang-format on */

@@ -36,6 +36,7 @@ static const struct {
     {45, NULL, "an outcome query says 'not applied' before that is certain"},
     {46, NULL, "BUSY is called 'not done' after an earlier attempt was sent"},
     {47, "hung-primary", "a read overtakes the same connection's write"},
+    {48, NULL, "an expiry is judged by the copy's own clock"},
     {54, NULL, "the floor of a client is lost at a restart"},
 };
 #define MUTANTS_COUNT (sizeof mutants / sizeof mutants[0])

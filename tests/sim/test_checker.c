@@ -543,6 +543,98 @@ static void test_checker__changes_of_a_part_are_followed(void **state)
     texts_fini();
 }
 
+static struct checker_operation put_until(uint64_t at, int64_t n, int64_t expiry)
+{
+    return (struct checker_operation){.mutation = MUTATION_PUT,
+                                      .value = text_value(n),
+                                      .expiry = expiry,
+                                      .invoked = at,
+                                      .returned = at + 1};
+}
+
+static struct checker_operation read_at(uint64_t at, int64_t n)
+{
+    return (struct checker_operation){.read = true,
+                                      .invoked = at,
+                                      .returned = at + 1,
+                                      .status = n == 0 ? STATUS_NOTFOUND : STATUS_OK,
+                                      .has_value = n != 0,
+                                      .value_seen = text_value(n)};
+}
+
+static struct checker_operation lapse_at(uint64_t at, int64_t at_ms)
+{
+    return (struct checker_operation){.lapse = true,
+                                      .mutation = MUTATION_DELETE,
+                                      .at_ms = at_ms,
+                                      .invoked = at,
+                                      .returned = at + 1};
+}
+
+static void test_checker__a_key_goes_by_a_lapse_and_only_then(void **state)
+{
+    (void)state;
+    struct history h = {.count = 4};
+    h.ops[0] = put_until(1, 1, 1000);
+    h.ops[1] = read_at(3, 1);
+    h.ops[2] = lapse_at(5, 1000);
+    h.ops[3] = read_at(7, 0);
+    assert_int_equal(judge(&h), CHECKER_GOOD);
+    h.ops[2].at_ms = 999; /* too early */
+    assert_int_equal(judge(&h), CHECKER_BROKEN);
+    h.ops[2].at_ms = 1000;
+    h.ops[0].expiry = 0; /* it had none */
+    assert_int_equal(judge(&h), CHECKER_BROKEN);
+    h.ops[0].expiry = EXPIRY_SOME; /* nobody knows which */
+    assert_int_equal(judge(&h), CHECKER_GOOD);
+    h.ops[0].expiry = 1000;
+    h.ops[3] = read_at(7, 1); /* there again after it went */
+    assert_int_equal(judge(&h), CHECKER_BROKEN);
+    h.count = 2;
+    h.ops[1] = read_at(3, 0); /* gone without a lapse */
+    assert_int_equal(judge(&h), CHECKER_BROKEN);
+    h.ops[1] = read_at(3, 1); /* shown though all clocks were past it */
+    h.ops[1].clocks_ms = 1000;
+    assert_int_equal(judge(&h), CHECKER_BROKEN);
+    h.ops[1].clocks_ms = 999;
+    assert_int_equal(judge(&h), CHECKER_GOOD);
+}
+
+static void test_checker__expiries_are_followed(void **state)
+{
+    (void)state;
+    struct history h = {.count = 4};
+    h.ops[0] = put_until(1, 1, EXPIRY_SOME);
+    h.ops[1] = read_at(3, 1);
+    h.ops[1].of_expiry = true;
+    h.ops[1].value_seen = (struct checker_value){.present = true, .number = true, .n = 500};
+    h.ops[2] = (struct checker_operation){.mutation = MUTATION_SET_EXPIRY,
+                                          .expiry = 700,
+                                          .precondition = PRECONDITION_EXPIRY_BEFORE,
+                                          .invoked = 5,
+                                          .returned = 6};
+    h.ops[3] = h.ops[1];
+    h.ops[3].value_seen.n = 700;
+    h.ops[3].invoked = 7;
+    h.ops[3].returned = 8;
+    assert_int_equal(judge(&h), CHECKER_GOOD);
+    h.ops[3].value_seen.n = 500; /* lost */
+    assert_int_equal(judge(&h), CHECKER_BROKEN);
+    h.ops[3].value_seen.n = 700;
+    h.ops[2].precondition = PRECONDITION_EXPIRY_AFTER; /* 500 is not after 700 */
+    assert_int_equal(judge(&h), CHECKER_BROKEN);
+    h.ops[2].precondition = PRECONDITION_EXPIRY_NONE;
+    assert_int_equal(judge(&h), CHECKER_BROKEN);
+    h.ops[2] = (struct checker_operation){.mutation = MUTATION_PUT_KEEP_EXPIRY,
+                                          .value = text_value(2),
+                                          .invoked = 5,
+                                          .returned = 6};
+    h.ops[3].value_seen.n = 500;
+    assert_int_equal(judge(&h), CHECKER_GOOD);
+    h.ops[2].mutation = MUTATION_PUT; /* clears it */
+    assert_int_equal(judge(&h), CHECKER_BROKEN);
+}
+
 static void test_checker__a_read_before_the_sessions_own_write_is_found(void **state)
 {
     (void)state;
@@ -647,6 +739,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_checker__a_doubled_increment_is_found),
         cmocka_unit_test(test_checker__changes_of_a_part_are_followed),
+        cmocka_unit_test(test_checker__a_key_goes_by_a_lapse_and_only_then),
+        cmocka_unit_test(test_checker__expiries_are_followed),
         cmocka_unit_test(test_checker__a_read_before_the_sessions_own_write_is_found),
         cmocka_unit_test(test_checker__a_write_in_doubt_after_a_later_one_of_its_client_is_found),
         cmocka_unit_test(test_checker__a_version_that_nobody_heard_is_bounded_by_its_neighbours),

@@ -16,6 +16,7 @@ struct truth {
     enum status status;
     uint64_t client, client_seq;
     bool has_effect, present; /* its effect leaves a value */
+    uint64_t expiry_ms;
     uint64_t key_hash, value_hash;
     bool has_result;
     uint64_t result_hash;
@@ -52,13 +53,23 @@ struct node_watch {
 /* An operation that a router sent to a node. */
 struct asked {
     enum operation_kind kind;
+    bool part; /* a read of something else than the value */
     uint64_t client, seq;
     uint32_t partition;
     uint64_t key_hash;
 };
 
+/* A key that went because of its expiry. */
+struct lapse {
+    uint64_t key_hash, moment;
+    struct version version;
+    uint64_t ptime;
+};
+
 struct watch {
     struct world *world;
+    struct lapse *lapses;
+    size_t lapses_count, lapses_capacity;
     const struct clustermap *map;
     struct truths *truths; /* by partition */
     struct node_watch nodes[WORLD_NODES_MAX];
@@ -132,6 +143,7 @@ void watch_destroy(struct watch **watch_p)
     }
     free(x->truths);
     free(x->asked);
+    free(x->lapses);
     map_fini(&x->hashes);
     map_fini(&x->leaders);
     map_fini(&x->operations);
@@ -316,6 +328,7 @@ static struct truth truth_of(const struct entry *e, uint64_t hash)
                       .has_result = (e->result_flags & RESULT_HAS_VALUE) != 0};
     if (t.has_effect) {
         t.present = e->effects[0].kind == EFFECT_PUT;
+        t.expiry_ms = e->effects[0].expiry_ms;
         t.key_hash = hash_bytes(e->effects[0].key);
         t.value_hash = hash_bytes(e->effects[0].value);
     }
@@ -352,6 +365,52 @@ static void check_once(struct watch *x, uint32_t partition, const struct entry *
                    e->client_seq, e->client, partition, *known & 0xffffffffffu, e->seq);
 }
 
+/* R7: a key goes only after its expiry, and the log says when. */
+static void note_lapse(struct watch *x, uint32_t partition, const struct entry *e)
+{
+    struct lapse l = {.key_hash = hash_bytes(e->effects[0].key),
+                      .moment = ++x->world->history.moment,
+                      .version = {e->epoch, e->seq},
+                      .ptime = e->ptime};
+    const struct truth *before = NULL;
+    for (uint64_t seq = e->seq; seq-- > 0 && before == NULL;) {
+        const struct truth *t = truth_at(x, partition, seq);
+        if (t->has_effect && t->key_hash == l.key_hash)
+            before = t;
+    }
+    if (before == NULL || !before->present || before->expiry_ms == 0 ||
+        before->expiry_ms > e->ptime)
+        world_fail(x->world, "R7",
+                   "partition %u lets a key go at %" PRIu64 " that is not past its expiry", partition,
+                   e->seq);
+    x->lapses = grow(x->lapses, x->lapses_count, &x->lapses_capacity, sizeof *x->lapses);
+    x->lapses[x->lapses_count++] = l;
+    x->world->reached[REACH_lapses]++;
+}
+
+size_t watch_lapses_count(const struct watch *x)
+{
+    return x->lapses_count;
+}
+
+size_t watch_lapses(const struct watch *x, struct bytes key, struct checker_operation *to, size_t max)
+{
+    uint64_t key_hash = hash_bytes(key);
+    size_t count = 0;
+    for (size_t i = 0; i < x->lapses_count && count < max; i++) {
+        const struct lapse *l = &x->lapses[i];
+        if (l->key_hash == key_hash)
+            to[count++] = (struct checker_operation){.lapse = true,
+                                                     .mutation = MUTATION_DELETE,
+                                                     .at_ms = (int64_t)l->ptime,
+                                                     .outcome = CHECKER_DONE,
+                                                     .returned = l->moment,
+                                                     .status = STATUS_OK,
+                                                     .version = l->version};
+    }
+    return count;
+}
+
 void watch_commit(struct watch *x, uint32_t node, uint32_t partition, const struct entry *e,
                   uint64_t hash)
 {
@@ -376,6 +435,8 @@ void watch_commit(struct watch *x, uint32_t node, uint32_t partition, const stru
     t->list[e->seq] = truth_of(e, hash);
     if (e->seq > t->highest)
         t->highest = e->seq;
+    if (e->kind == ENTRY_LAPSE)
+        note_lapse(x, partition, e);
 }
 
 /* ---------------------------------------------------------------- turns */
@@ -445,6 +506,7 @@ static void note_batch(struct watch *x, const struct batch *m)
         struct asked a = {.kind = (enum operation_kind)m->kinds[i],
                           .client = m->client_ids[i],
                           .seq = m->seqs[i],
+                          .part = m->kinds[i] == KIND_READ && m->operations[i].size > 0,
                           .key_hash = hash_bytes(m->keys[i])};
         struct outcome_query q;
         bool is_new;
@@ -504,7 +566,7 @@ static void check_read_answer(struct watch *x, uint32_t node, const struct asked
 {
     const struct truth *t = truth_at(x, a->partition, h->version.seq);
     if (t->epoch == 0 || t->epoch != h->version.epoch || !t->has_effect || !t->present ||
-        t->key_hash != a->key_hash || t->value_hash != hash_bytes(h->value))
+        t->key_hash != a->key_hash || (!a->part && t->value_hash != hash_bytes(h->value)))
         world_fail(x->world, "I6",
                    "node %u shows version (%" PRIu64 ",%" PRIu64
                    ") of a key of partition %u, which is not committed so",

@@ -55,6 +55,10 @@ void watch_compare(struct watch *x, uint32_t partition, uint32_t a, const struct
                    struct store *store_b);
 /* At the end: what the clients heard against what was committed (I6, I8, I22). */
 void watch_judge(struct watch *x);
+/* R7: the lapses of this key that are committed, as writes of its history; at most max. Their number. */
+size_t watch_lapses(const struct watch *x, struct bytes key, struct checker_operation *to, size_t max);
+/* Of all keys. */
+size_t watch_lapses_count(const struct watch *x);
 
 /* What became of a client's write in doubt, for a history that cannot be judged without: op is
  * NOT_DONE, or DONE at some time, with the status and version of its entry. */

@@ -368,7 +368,7 @@ static void read_all(struct world *w)
 {
     size_t count = w->history.count;
     uint32_t *keys = calloc(count + 1, sizeof *keys);
-    struct checker_operation get = {.read = true};
+    struct checker_operation get = {.read = true}, expiry = {.read = true, .of_expiry = true};
     ENSURE(keys != NULL);
     for (size_t i = 0; i < count; i++)
         keys[i] = w->history.items[i].key;
@@ -379,14 +379,33 @@ static void read_all(struct world *w)
         size_t item = ask_and_wait(w, keys[i], &get);
         if (!w->failed && w->history.items[item].op.outcome != CHECKER_DONE)
             world_fail(w, "I18", "a key cannot be read when all is calm");
+        if (!w->failed && w->knobs.expiries_per_mille > 0)
+            ask_and_wait(w, keys[i], &expiry);
     }
     free(keys);
 }
 
 /* What a walk shows, and what the reads of all keys have shown. */
 struct walk {
+    const struct world *world;
+    size_t first;       /* of the history's items that show it */
     uint64_t keys, sum; /* of hashes: order does not matter */
 };
+
+/* What has an expiry may go between the reads and the walk. */
+static bool may_go(const struct walk *walk, struct bytes key)
+{
+    const struct history *h = &walk->world->history;
+    for (size_t i = walk->first; i < h->count; i++) {
+        char name[32];
+        if (!h->items[i].op.of_expiry || h->items[i].op.value_seen.n == 0)
+            continue;
+        history_key(h->items[i].key, name);
+        if (bytes_equal(bytes_text(name), key))
+            return true;
+    }
+    return false;
+}
 
 static uint64_t row_hash(struct bytes key, struct bytes value)
 {
@@ -396,6 +415,8 @@ static uint64_t row_hash(struct bytes key, struct bytes value)
 static void walk_row(void *arg, struct bytes key, struct bytes value)
 {
     struct walk *walk = arg;
+    if (may_go(walk, key))
+        return;
     walk->keys++;
     walk->sum += row_hash(key, value);
 }
@@ -403,12 +424,12 @@ static void walk_row(void *arg, struct bytes key, struct bytes value)
 /* The last read of every key, which came when all was calm. */
 static struct walk expected_walk(struct world *w, size_t first)
 {
-    struct walk expected = {0};
+    struct walk expected = {.world = w, .first = first};
     for (size_t i = first; i < w->history.count; i++) {
         const struct history_item *item = &w->history.items[i];
         struct buffer value;
         char name[32];
-        if (!item->op.has_value)
+        if (!item->op.has_value || item->op.of_expiry)
             continue;
         buffer_init(&value, 1u << 20);
         history_key(item->key, name);
@@ -423,7 +444,7 @@ static struct walk expected_walk(struct world *w, size_t first)
 static void walk_all(struct world *w, size_t first)
 {
     bool ended;
-    struct walk expected = expected_walk(w, first), seen = {0};
+    struct walk expected = expected_walk(w, first), seen = {.world = w, .first = first};
     struct caller *c = w->callers[0];
     caller_walk(c, walk_row, &seen, &ended);
     while (!w->failed && !ended)
@@ -507,6 +528,7 @@ static void count_history(struct world *w)
         const struct checker_operation *op = &w->history.items[i].op;
         w->reached[REACH_conditions_failed] +=
             op->outcome == CHECKER_DONE && op->status == STATUS_CONDITION;
+        w->reached[REACH_expiries] += op->outcome == CHECKER_DONE && op->of_expiry && op->has_value;
         w->reached[REACH_parts] += op->outcome == CHECKER_DONE && op->status == STATUS_OK &&
                                    !op->read && op->mutation >= MUTATION_INCREMENT_DECIMAL;
         w->reached[REACH_not_numbers] +=

@@ -52,6 +52,7 @@ struct knobs {
     uint32_t operations; /* of all clients together */
     uint32_t window, pipeline, keys;
     uint32_t reads_per_mille, deletes_per_mille, increments_per_mille, conditions_per_mille;
+    uint32_t expiries_per_mille;
     uint32_t parts_per_mille; /* appends, set ranges, decimal increments */
     uint32_t outcome_per_mille; /* of the writes in doubt, ask what became of them */
     uint64_t think_max_us, deadline_min_ms, deadline_max_ms;

@@ -23,10 +23,12 @@
 #define KEYS_MAX  64
 #define PAGE_KEYS 3
 
+#define FAKE_NOW_MS 1000000u /* its clock stands still */
+
 struct stored {
     char key[32], value[64];
     size_t key_size, value_size;
-    uint64_t seq;
+    uint64_t seq, expiry_ms;
 };
 
 struct fake {
@@ -67,7 +69,7 @@ struct outcome {
     struct bytes value;
 };
 
-static void set(struct fake *f, struct bytes key, struct bytes value)
+static struct stored *set(struct fake *f, struct bytes key, struct bytes value)
 {
     struct stored *e = entry_of(f, key);
     if (e == NULL) {
@@ -82,6 +84,7 @@ static void set(struct fake *f, struct bytes key, struct bytes value)
         memcpy(e->value, value.data, value.size);
     e->value_size = value.size;
     e->seq = ++f->seq;
+    return e;
 }
 
 static struct outcome write_one(struct fake *f, struct bytes key, struct bytes part)
@@ -92,10 +95,11 @@ static struct outcome write_one(struct fake *f, struct bytes key, struct bytes p
     struct stored *e = entry_of(f, key);
     struct item current = {.present = e != NULL,
                            .version = {e != NULL, e != NULL ? e->seq : 0},
+                           .expiry_ms = e != NULL ? e->expiry_ms : 0,
                            .value = e != NULL ? value_of(e) : BYTES_EMPTY};
     struct mutate_work work;
     struct mutate_outcome m;
-    mutate_work_init(&work, sizeof e->value);
+    mutate_work_init(&work, sizeof e->value, FAKE_NOW_MS);
     mutate(&w, &current, &work, &m);
     struct outcome outcome = {m.status, 2u << ANSWER_COPIES_SHIFT, 0, BYTES_EMPTY};
     buffer_clear(&f->page);
@@ -105,7 +109,7 @@ static struct outcome write_one(struct fake *f, struct bytes key, struct bytes p
         outcome.value = buffer_view(&f->page);
     }
     if (m.has_effect && m.effect.kind == EFFECT_PUT)
-        set(f, key, m.effect.value);
+        set(f, key, m.effect.value)->expiry_ms = m.effect.expiry_ms;
     else if (m.has_effect)
         *e = f->entries[--f->entries_count];
     outcome.seq = m.has_effect && m.effect.kind == EFFECT_PUT ? f->seq : ++f->seq;
@@ -150,7 +154,14 @@ static struct outcome do_one(struct fake *f, uint32_t kind, struct bytes key, st
     struct stored *e = entry_of(f, key);
     if (e == NULL)
         return (struct outcome){.status = STATUS_NOTFOUND};
-    return (struct outcome){STATUS_OK, ANSWER_VALUE, e->seq, value_of(e)};
+    enum read_part what;
+    assert_int_equal(codec_unpack_read_query(part, &what), STATUS_OK);
+    if (what == READ_VALUE)
+        return (struct outcome){STATUS_OK, ANSWER_VALUE, e->seq, value_of(e)};
+    struct expiry expiry = {e->expiry_ms, e->expiry_ms == 0 ? 0 : e->expiry_ms - FAKE_NOW_MS};
+    buffer_clear(&f->page);
+    assert_int_equal(codec_pack_expiry(&expiry, &f->page), STATUS_OK);
+    return (struct outcome){STATUS_OK, ANSWER_VALUE, e->seq, buffer_view(&f->page)};
 }
 
 /* Waits while more answers than ZeroMQ's queue takes are on their way to a client that is slower:
@@ -353,6 +364,41 @@ static void test_client__parts_of_values_change(void **state)
     assert_slice(duet_result_value(result), "0.3");
     duet_result_free(&result);
     assert_int_equal(duet_get_del(c, duet_text("d"), NULL, &error), DUET_NOTFOUND);
+    duet_close(&c);
+    fake_destroy(f);
+}
+
+static void test_client__expiries_are_set_and_read(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new();
+    struct duet_client *c = open_to(f->address, "5000");
+    struct duet_error error;
+    struct duet_expiry expiry;
+    struct duet_condition later = {.when = DUET_IF_LATER}, earlier = {.when = DUET_IF_EARLIER};
+    struct duet_slice a = duet_text("a");
+    assert_int_equal(duet_expire(c, a, 5000, 0, NULL, NULL, &error), DUET_NOTFOUND);
+    assert_int_equal(duet_put(c, a, duet_text("1"), NULL, NULL, &error), DUET_OK);
+    assert_int_equal(duet_get_expiry(c, a, &expiry, &error), DUET_OK);
+    assert_int_equal(expiry.expiry_ms, 0);
+    assert_int_equal(duet_expire(c, a, 5000, 0, NULL, NULL, &error), DUET_OK);
+    assert_int_equal(duet_get_expiry(c, a, &expiry, &error), DUET_OK);
+    assert_int_equal(expiry.expiry_ms, FAKE_NOW_MS + 5000);
+    assert_int_equal(expiry.left_ms, 5000);
+    assert_int_equal(duet_expire(c, a, 0, FAKE_NOW_MS + 4000, &later, NULL, &error), DUET_CONDITION);
+    assert_int_equal(duet_expire(c, a, 0, FAKE_NOW_MS + 4000, &earlier, NULL, &error), DUET_OK);
+    struct duet_operation op = {
+        .kind = DUET_PUT, .key = a, .value = duet_text("2"), .keep_expiry = true};
+    assert_int_equal(duet_execute(c, &op, NULL, &error), DUET_OK);
+    assert_int_equal(duet_get_expiry(c, a, &expiry, &error), DUET_OK);
+    assert_int_equal(expiry.left_ms, 4000);
+    op.ttl_ms = 7;
+    assert_int_equal(duet_execute(c, &op, NULL, &error), DUET_USAGE); /* keep, or 7 ms? */
+    op.keep_expiry = false;
+    assert_int_equal(duet_execute(c, &op, NULL, &error), DUET_OK);
+    assert_int_equal(duet_get_expiry(c, a, &expiry, &error), DUET_OK);
+    assert_int_equal(expiry.left_ms, 7);
+    assert_int_equal(duet_get_expiry(c, duet_text("none"), &expiry, &error), DUET_NOTFOUND);
     duet_close(&c);
     fake_destroy(f);
 }
@@ -673,6 +719,7 @@ int main(void)
         cmocka_unit_test(test_client__what_was_put_is_got),
         cmocka_unit_test(test_client__conditions_increments_and_deletes_work),
         cmocka_unit_test(test_client__parts_of_values_change),
+        cmocka_unit_test(test_client__expiries_are_set_and_read),
         cmocka_unit_test(test_client__any_operation_can_be_waited_for),
         cmocka_unit_test(test_client__many_keys_come_in_the_order_asked_for),
         cmocka_unit_test(test_client__a_scan_walks_over_all_pages),

@@ -268,9 +268,30 @@ static enum status sample_write(struct buffer *out)
         .delta = -3,
         .expected = {4, 17},
         .expected_value = TEXT("blue"),
-        .offset = 300,
     };
     return codec_pack_write(&m, out);
+}
+
+static enum status sample_write_more(struct buffer *out)
+{
+    const struct write m = {
+        .precondition = PRECONDITION_EXPIRY_AFTER,
+        .mutation = MUTATION_SET_EXPIRY,
+        .offset = 300,
+        .expiry_ms = 1700000000000,
+        .ttl_ms = 5,
+    };
+    return codec_pack_write(&m, out);
+}
+
+static enum status sample_read_query(struct buffer *out)
+{
+    return codec_pack_read_query(READ_EXPIRY, out);
+}
+
+static enum status sample_expiry(struct buffer *out)
+{
+    return codec_pack_expiry(&(struct expiry){1700000000000, 300}, out);
 }
 
 static enum status sample_outcome_query(struct buffer *out)
@@ -391,6 +412,9 @@ AGAIN_SIMPLE(ack)
 AGAIN_SIMPLE(write)
 AGAIN(again_outcome_query, struct outcome_query, codec_unpack_outcome_query(in, &m),
       codec_pack_outcome_query(&m, out))
+AGAIN(again_read_query, enum read_part, codec_unpack_read_query(in, &m),
+      codec_pack_read_query(m, out))
+AGAIN(again_expiry, struct expiry, codec_unpack_expiry(in, &m), codec_pack_expiry(&m, out))
 AGAIN(again_scan_query, struct scan_query, codec_unpack_scan_query(in, &m),
       codec_pack_scan_query(&m, out))
 AGAIN_SIMPLE(scan_page)
@@ -450,7 +474,10 @@ static const struct door {
      "65636f6e6472057468697264"},
     {"ack", false, sample_ack, again_ack,
      "d70124000802100c180b220207082a020505320212023a100d000000000000000b0000000000000042020001"},
-    {"write", true, sample_write, again_write, "0803100418022204726564002805300438114204626c756548ac02"},
+    {"write", true, sample_write, again_write, "0803100418022204726564002805300438114204626c7565"},
+    {"write_more", true, sample_write_more, again_write, "0808100848ac025080d095ffbc315805"},
+    {"read_query", true, sample_read_query, again_read_query, "0801"},
+    {"expiry", true, sample_expiry, again_expiry, "0880d095ffbc3110ac02"},
     {"outcome_query", true, sample_outcome_query, again_outcome_query, "09c10000000000000010ad021809"},
     {"scan_query", true, sample_scan_query, again_scan_query, "0864108080041801"},
     {"scan_page", true, sample_scan_page, again_scan_page,
@@ -703,7 +730,6 @@ static void test_codec__fields_arrive_where_they_were(void **state)
     assert_true(w.expected.epoch == 4);
     assert_true(w.expected.seq == 17);
     assert_true(bytes_equal(w.expected_value, bytes_text("blue")));
-    assert_true(w.offset == 300);
 }
 
 static void test_codec__what_is_unpacked_outlives_the_frame(void **state)
@@ -864,7 +890,7 @@ static void test_codec__a_write_that_is_not_understood_is_refused(void **state)
 {
     struct fixture *f = *state;
     assert_int_equal(write_status(f, "", 0), STATUS_OK);
-    assert_int_equal(write_status(f, "\x10\x07", 2), STATUS_OK);
+    assert_int_equal(write_status(f, "\x10\x08", 2), STATUS_OK);
     assert_int_equal(write_status(f, "\x10\x0d", 2), STATUS_MALFORMED); /* mutation */
     assert_int_equal(write_status(f, "\x08\x0a", 2), STATUS_MALFORMED); /* precondition */
     assert_int_equal(write_status(f, "\x18\x03", 2), STATUS_MALFORMED); /* want */
@@ -872,6 +898,10 @@ static void test_codec__a_write_that_is_not_understood_is_refused(void **state)
     struct scan_query query;
     assert_int_equal(codec_unpack_scan_query(bytes_of("\x08\x01", 2), &query), STATUS_OK);
     assert_int_equal(codec_unpack_scan_query(bytes_of("\x78\x01", 2), &query), STATUS_MALFORMED);
+    enum read_part part;
+    assert_int_equal(codec_unpack_read_query(bytes_of("\x08\x01", 2), &part), STATUS_OK);
+    assert_int_equal(codec_unpack_read_query(bytes_of("\x08\x09", 2), &part), STATUS_MALFORMED);
+    assert_int_equal(codec_unpack_read_query(bytes_of("\x78\x01", 2), &part), STATUS_MALFORMED);
 }
 
 static void test_codec__unknown_fields_elsewhere_are_skipped(void **state)

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #define SIZE_MAX_HERE 1000 /* of a value */
+#define NOW_MS        50
 
 static struct mutate_work work;
 
@@ -23,7 +24,7 @@ static struct mutate_outcome judge(struct write w, struct item current)
     struct mutate_outcome o;
     mutate_work_fini(&work);
     memset(&work, 'x', sizeof work);
-    mutate_work_init(&work, SIZE_MAX_HERE);
+    mutate_work_init(&work, SIZE_MAX_HERE, NOW_MS);
     mutate(&w, &current, &work, &o);
     return o;
 }
@@ -314,6 +315,58 @@ static void test_mutate__decimal_increments_are_exact_and_canonical(void **state
     assert_false(o.has_effect);
 }
 
+/* item_text() has the expiry 99; it is 50. */
+static void test_mutate__an_expiry_is_set_kept_and_cleared(void **state)
+{
+    (void)state;
+    struct write w = {.mutation = MUTATION_PUT, .value = bytes_text("red"), .ttl_ms = 10};
+    struct mutate_outcome o = judge(w, item_text("green"));
+    assert_put(&o, "red", 60);
+    w = (struct write){.mutation = MUTATION_PUT, .value = bytes_text("red"), .expiry_ms = 77};
+    o = judge(w, absent);
+    assert_put(&o, "red", 77);
+    w = (struct write){.mutation = MUTATION_SET_EXPIRY, .expiry_ms = 77, .want = WANT_OLD};
+    o = judge(w, item_text("green"));
+    assert_put(&o, "green", 77);
+    assert_result(&o, "green");
+    o = judge(w, absent);
+    assert_int_equal(o.status, STATUS_NOTFOUND);
+    assert_false(o.has_effect);
+    w = (struct write){.mutation = MUTATION_SET_EXPIRY};
+    o = judge(w, item_text("green"));
+    assert_put(&o, "green", 0);
+    w = (struct write){.mutation = MUTATION_SET_EXPIRY, .ttl_ms = UINT64_MAX};
+    o = judge(w, item_text("green"));
+    assert_put(&o, "green", UINT64_MAX);
+}
+
+static enum status expiry_status(enum precondition p, uint64_t expiry_ms, uint64_t current_ms)
+{
+    struct item current = item_text("green");
+    current.expiry_ms = current_ms;
+    struct write w = {
+        .precondition = p, .mutation = MUTATION_SET_EXPIRY, .expiry_ms = expiry_ms};
+    assert_int_equal(judge(w, absent).status, STATUS_CONDITION);
+    return judge(w, current).status;
+}
+
+static void test_mutate__conditions_on_the_expiry_hold_or_not(void **state)
+{
+    (void)state;
+    assert_int_equal(expiry_status(PRECONDITION_EXPIRY_NONE, 70, 0), STATUS_OK);
+    assert_int_equal(expiry_status(PRECONDITION_EXPIRY_NONE, 70, 80), STATUS_CONDITION);
+    assert_int_equal(expiry_status(PRECONDITION_EXPIRY_SET, 70, 80), STATUS_OK);
+    assert_int_equal(expiry_status(PRECONDITION_EXPIRY_SET, 70, 0), STATUS_CONDITION);
+    assert_int_equal(expiry_status(PRECONDITION_EXPIRY_BEFORE, 90, 80), STATUS_OK);
+    assert_int_equal(expiry_status(PRECONDITION_EXPIRY_BEFORE, 80, 80), STATUS_CONDITION);
+    assert_int_equal(expiry_status(PRECONDITION_EXPIRY_BEFORE, 0, 80), STATUS_OK);
+    assert_int_equal(expiry_status(PRECONDITION_EXPIRY_BEFORE, 90, 0), STATUS_CONDITION);
+    assert_int_equal(expiry_status(PRECONDITION_EXPIRY_AFTER, 70, 80), STATUS_OK);
+    assert_int_equal(expiry_status(PRECONDITION_EXPIRY_AFTER, 80, 80), STATUS_CONDITION);
+    assert_int_equal(expiry_status(PRECONDITION_EXPIRY_AFTER, 70, 0), STATUS_OK);
+    assert_int_equal(expiry_status(PRECONDITION_EXPIRY_AFTER, 0, 80), STATUS_CONDITION);
+}
+
 static void test_mutate__numbers_of_a_newer_client_are_refused(void **state)
 {
     (void)state;
@@ -344,6 +397,8 @@ int main(void)
         cmocka_unit_test(test_mutate__set_range_lays_over_and_fills_gaps),
         cmocka_unit_test(test_mutate__no_value_grows_beyond_its_limit),
         cmocka_unit_test(test_mutate__decimal_increments_are_exact_and_canonical),
+        cmocka_unit_test(test_mutate__an_expiry_is_set_kept_and_cleared),
+        cmocka_unit_test(test_mutate__conditions_on_the_expiry_hold_or_not),
         cmocka_unit_test(test_mutate__numbers_of_a_newer_client_are_refused),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -195,6 +195,11 @@ static void test_record__every_kind_of_entry_comes_back(void **state)
          .effects = {{.kind = EFFECT_DELETE, .key = bytes_text("a")},
                      {.kind = EFFECT_PUT, .key = bytes_text("b")}}},
         {.kind = ENTRY_EPOCH, .epoch = 4, .seq = 9},
+        {.kind = ENTRY_LAPSE,
+         .epoch = 4,
+         .seq = 9,
+         .effects_count = 1,
+         .effects = {{.kind = EFFECT_DELETE, .digest = 3, .key = bytes_text("pear")}}},
         {.kind = ENTRY_ABORTED, .status = STATUS_ABORTED, .client = 1, .client_seq = 2},
         {.kind = ENTRY_EXPIRE, .horizon = UINT64_MAX},
         {.kind = ENTRY_WRITE, .client = 1, .result_flags = RESULT_HAS_VALUE | RESULT_TRIMMED},
@@ -353,7 +358,8 @@ static void test_record__an_entry_that_we_would_not_write_is_corrupt(void **stat
         {0, 0},              /* version */
         {0, 2},              /* version */
         {1, 0},              /* kind */
-        {1, 5},              /* kind */
+        {1, 6},              /* kind */
+        {1, ENTRY_LAPSE},    /* with client and a value */
         {1, ENTRY_EPOCH},    /* with client and effect */
         {1, ENTRY_ABORTED},  /* with effect */
         {2, STATUS_COUNT},   /* status */
