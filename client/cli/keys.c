@@ -182,7 +182,7 @@ int keys_put(struct context *c)
     if (exit_code != 0)
         return work_end(&w, exit_code);
     exit_code = 2;
-    if (!command_key(c, c->words[0], &w.key) || !command_value(c->words[1], &w.value) ||
+    if (!command_key(c, c->words[0], &w.key) || !command_value(c, c->words[1], &w.value) ||
         command_client(c, &exit_code) == NULL)
         return work_end(&w, exit_code);
     w.error.code = duet_put(c->client, command_slice(&w.key), command_slice(&w.value), &when,
@@ -243,8 +243,8 @@ int keys_cas(struct context *c)
     struct work w;
     work_init(&w);
     int exit_code = 2;
-    if (!command_key(c, c->words[0], &w.key) || !command_value(c->words[1], &w.other) ||
-        !command_value(c->words[2], &w.value) || command_client(c, &exit_code) == NULL)
+    if (!command_key(c, c->words[0], &w.key) || !command_value(c, c->words[1], &w.other) ||
+        !command_value(c, c->words[2], &w.value) || command_client(c, &exit_code) == NULL)
         return work_end(&w, exit_code);
     w.error.code = duet_cas(c->client, command_slice(&w.key), command_slice(&w.other),
                             command_slice(&w.value), &w.result, &w.error);
