@@ -22,6 +22,8 @@ enum flag_group {
     FLAG_CONDITION = 2,
     FLAG_TRANSFER = 4,
     FLAG_BENCH = 8,
+    FLAG_CHECK = 1 << 16,
+    FLAG_PING = 1 << 17,
 };
 
 /* clang-format off */
@@ -49,8 +51,12 @@ enum flag_group {
       "only if the key has this version")                                                          \
     X(TEXT, if_value,     0,   NULL,       FLAG_CONDITION,  "VALUE",                               \
       "only if the key has this value")                                                            \
-    X(TEXT, format,       0,   "",         FLAG_TRANSFER,   "tsv|jsonl",                           \
-      "of the records; without it the name's end decides, else tsv")                               \
+    X(TEXT, format,       0,   "",         FLAG_TRANSFER | FLAG_CHECK, "tsv|jsonl|nagios|prometheus", \
+      "records: tsv or jsonl (by the name's end, else tsv); check: nagios, or prometheus")         \
+    X(BOOL, histogram,    0,   "",         FLAG_PING,       "",                                    \
+      "show how the times are spread, of 1000 unless --count is given")                            \
+    X(UINT, count,        0,   "0",        FLAG_PING,       "N",                                   \
+      "ask so many times, one after the other (0: once)")                                          \
     X(UINT, connections,  'c', "50",       FLAG_BENCH,      "N",                                   \
       "connections")                                                                               \
     X(UINT, pipeline,     'p', "16",       FLAG_BENCH,      "N",                                   \
