@@ -220,8 +220,7 @@ static void on_done(const struct duet_result *result, void *user)
 
 static enum duet_code refuse_own_thread(struct duet_error *reterr)
 {
-    return fault_set(reterr, DUET_USAGE,
-                     "a call that waits was made inside of a callback; use duet_submit() there");
+    return client_refuse_wait(reterr);
 }
 
 /* Submit one operation and wait for it; timeout_ms 0: the client's. */

@@ -13,6 +13,7 @@
 
 #include "client/fault.h"
 #include "client/options.h"
+#include "client/watch.h"
 #include "proto/base/clock.h"
 #include "proto/base/ensure.h"
 #include "proto/link.h"
@@ -59,13 +60,18 @@ struct duet_client {
     int wake_fd;
     pthread_t thread;
     bool started;
+
+    /* Of a client that has no thread (option loop = caller). */
+    bool by_caller;
+    struct watch watch;
 };
 
+/* The client whose turn this thread is at: it may be in one of its callbacks. */
 static __thread const struct duet_client *own_client;
 
 bool client_is_own_thread(const struct duet_client *c)
 {
-    return own_client == c;
+    return c->by_caller || own_client == c;
 }
 
 /* ---- In ---- */
@@ -180,10 +186,27 @@ static void send_frame(struct duet_client *c, uint32_t router, struct buffer *fr
     c->look[router] = true;
 }
 
+static void close_link(struct duet_client *c, uint32_t i)
+{
+    if (c->links[i] != NULL && c->by_caller)
+        watch_remove(&c->watch, link_fd(c->links[i]));
+    link_destroy(&c->links[i]);
+}
+
+/* Leaves NULL when it cannot be, and says why. */
+static void open_link(struct duet_client *c, uint32_t i, struct error *reterr)
+{
+    c->links[i] = link_connect(c->context, LINK_CLIENT, c->options.routers[i], reterr);
+    if (c->links[i] == NULL || !c->by_caller || watch_add(&c->watch, i, link_fd(c->links[i])))
+        return;
+    link_destroy(&c->links[i]);
+    error_set(reterr, STATUS_NOMEMORY, "the kernel cannot watch one more descriptor");
+}
+
 static void reset_link(struct duet_client *c, uint32_t i)
 {
-    link_destroy(&c->links[i]);
-    c->links[i] = link_connect(c->context, LINK_CLIENT, c->options.routers[i], NULL);
+    close_link(c, i);
+    open_link(c, i, NULL);
     c->connected[i] = false;
     c->look[i] = true;
 }
@@ -352,6 +375,48 @@ static void *client_main(void *arg)
     return NULL;
 }
 
+/* ---- Without a thread: the caller's loop ---- */
+
+int duet_client_fd(const struct duet_client *c)
+{
+    ENSURE(c->magic == MAGIC);
+    return c->by_caller ? c->watch.epoll_fd : -1;
+}
+
+enum duet_code duet_client_dispatch(struct duet_client *c, struct duet_error *reterr)
+{
+    ENSURE(c->magic == MAGIC);
+    if (!c->by_caller)
+        return fault_set(reterr, DUET_USAGE,
+                         "this client has a thread of its own (option loop = thread)");
+    if (own_client == c)
+        return fault_set(reterr, DUET_USAGE, "dispatch inside of a callback");
+    /* Another client's callback may have called us. */
+    const struct duet_client *outer = own_client;
+    own_client = c;
+    uint64_t ready = watch_take(&c->watch);
+    for (uint32_t i = 0; i < c->options.routers_count; i++)
+        c->look[i] = c->look[i] || (ready >> i & 1) != 0;
+    pthread_mutex_lock(&c->lock);
+    c->asleep = false;
+    pthread_mutex_unlock(&c->lock);
+    look_at_links(c);
+    watch_arm(&c->watch, step(c));
+    own_client = outer;
+    return DUET_OK;
+}
+
+static bool init_watch(struct duet_client *c)
+{
+    c->by_caller = c->options.by_caller;
+    if (!c->by_caller)
+        return true;
+    bool made = watch_init(&c->watch, c->wake_fd);
+    if (made)
+        watch_arm(&c->watch, 0);
+    return made;
+}
+
 /* ---- Life ---- */
 
 static bool init_waits(struct duet_client *c)
@@ -367,7 +432,7 @@ static bool init_waits(struct duet_client *c)
         c->free_waitings = &c->waitings[i];
     }
     c->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    return c->wake_fd >= 0;
+    return c->wake_fd >= 0 && init_watch(c);
 }
 
 /* The host's signals are not for our thread. */
@@ -391,7 +456,7 @@ static bool connect_links(struct duet_client *c, struct duet_error *reterr)
         return false;
     }
     for (uint32_t i = 0; i < c->options.routers_count; i++) {
-        c->links[i] = link_connect(c->context, LINK_CLIENT, c->options.routers[i], &e);
+        open_link(c, i, &e);
         if (c->links[i] == NULL) {
             fault_set(reterr, (enum duet_code)e.status, "%s", e.message);
             return false;
@@ -429,7 +494,7 @@ struct duet_client *duet_open(const struct duet_options *options, struct duet_er
         options_default(&c->options);
     bool waits = init_waits(c);
     if (waits && connect_links(c, reterr)) {
-        if (create_session(c) && start_thread(c))
+        if (create_session(c) && (c->by_caller || start_thread(c)))
             return c;
         fault_set(reterr, DUET_NOMEMORY, "cannot start the client's thread");
     } else if (!waits) {
@@ -448,21 +513,35 @@ static void stop_thread(struct duet_client *c)
     pthread_join(c->thread, NULL);
 }
 
+/* Complete what is outstanding; from now on nobody calls back. */
+static void end_turns(struct duet_client *c)
+{
+    if (c->started)
+        stop_thread(c);
+    if (!c->by_caller || c->effects.items == NULL)
+        return;
+    const struct duet_client *outer = own_client;
+    own_client = c;
+    complete_all(c);
+    own_client = outer;
+}
+
 void duet_close(struct duet_client **client_p)
 {
     if (client_p == NULL || *client_p == NULL)
         return;
     struct duet_client *c = *client_p;
     ENSURE(c->magic == MAGIC);
-    if (client_is_own_thread(c))
+    if (own_client == c)
         return;
-    if (c->started)
-        stop_thread(c);
+    end_turns(c);
     for (uint32_t i = 0; i < c->options.routers_count; i++)
-        link_destroy(&c->links[i]);
+        close_link(c, i);
     link_context_destroy(&c->context);
     session_destroy(&c->session);
     session_effects_fini(&c->effects);
+    if (c->by_caller)
+        watch_fini(&c->watch);
     if (c->wake_fd >= 0)
         close(c->wake_fd);
     pthread_cond_destroy(&c->changed);
@@ -485,6 +564,13 @@ static struct timespec time_after(uint32_t ms)
         t.tv_sec++;
     }
     return t;
+}
+
+enum duet_code client_refuse_wait(struct duet_error *reterr)
+{
+    return fault_set(reterr, DUET_USAGE,
+                     "a call that waits, inside of a callback or on a client without a thread "
+                     "(option loop = caller); use duet_submit() there");
 }
 
 static bool is_ready(const struct duet_client *c)
@@ -516,7 +602,7 @@ enum duet_code duet_connect(struct duet_client *c, uint32_t timeout_ms, struct d
 {
     ENSURE(c->magic == MAGIC);
     if (client_is_own_thread(c))
-        return fault_set(reterr, DUET_USAGE, "waiting inside of a callback");
+        return client_refuse_wait(reterr);
     if (wait_until(c, timeout_ms, is_ready))
         return DUET_OK;
     return client_explain(c, DUET_NOCONNECTION, DUET_RETRYABLE, reterr);
@@ -526,7 +612,7 @@ enum duet_code duet_drain(struct duet_client *c, uint32_t timeout_ms, struct due
 {
     ENSURE(c->magic == MAGIC);
     if (client_is_own_thread(c))
-        return fault_set(reterr, DUET_USAGE, "waiting inside of a callback");
+        return client_refuse_wait(reterr);
     if (wait_until(c, timeout_ms, is_idle))
         return DUET_OK;
     return fault_set(reterr, DUET_TIMEOUT, "operations are still outstanding after %u ms",

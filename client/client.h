@@ -25,8 +25,10 @@ enum duet_code client_submit(struct duet_client *c, const struct session_operati
                              uint32_t timeout_ms, bool nowait, duet_callback *callback, void *user,
                              struct duet_error *reterr);
 
-/* Is this the thread of c, so that waiting for c would never end? */
+/* Is this the thread of c, or has c none, so that waiting for c would never end? */
 bool client_is_own_thread(const struct duet_client *c);
+/* DUET_USAGE, with the words for a call that would wait there. */
+enum duet_code client_refuse_wait(struct duet_error *reterr);
 
 /* Tell in reterr (may be NULL) what an operation's outcome means; returns code. */
 enum duet_code client_explain(struct duet_client *c, enum duet_code code, uint32_t flags,

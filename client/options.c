@@ -93,6 +93,24 @@ static enum duet_code set_number(uint32_t *to, const char *name, const char *val
     return DUET_OK;
 }
 
+static enum duet_code set_name(struct duet_options *options, const char *value,
+                               struct duet_error *reterr)
+{
+    if (strlen(value) >= sizeof options->name)
+        return fault_set(reterr, DUET_CONFIG, "name: longer than %d bytes", NAME_SIZE_MAX - 1);
+    snprintf(options->name, sizeof options->name, "%s", value);
+    return DUET_OK;
+}
+
+static enum duet_code set_loop(struct duet_options *options, const char *value,
+                               struct duet_error *reterr)
+{
+    if (strcmp(value, "thread") != 0 && strcmp(value, "caller") != 0)
+        return fault_set(reterr, DUET_CONFIG, "loop: '%s' is neither thread nor caller", value);
+    options->by_caller = value[0] == 'c';
+    return DUET_OK;
+}
+
 enum duet_code duet_options_set(struct duet_options *options, const char *name, const char *value,
                                 struct duet_error *reterr)
 {
@@ -102,12 +120,30 @@ enum duet_code duet_options_set(struct duet_options *options, const char *name, 
         return set_number(&options->timeout_ms, name, value, TIMEOUT_MAX_MS, reterr);
     if (strcmp(name, "window") == 0)
         return set_number(&options->window, name, value, CLIENT_WINDOW_MAX, reterr);
-    if (strcmp(name, "name") != 0)
-        return fault_set(reterr, DUET_CONFIG,
-                         "there is no option '%s'; there are routers, timeout_ms, window, name",
-                         name);
-    if (strlen(value) >= sizeof options->name)
-        return fault_set(reterr, DUET_CONFIG, "name: longer than %d bytes", NAME_SIZE_MAX - 1);
-    snprintf(options->name, sizeof options->name, "%s", value);
+    if (strcmp(name, "name") == 0)
+        return set_name(options, value, reterr);
+    if (strcmp(name, "loop") == 0)
+        return set_loop(options, value, reterr);
+    return fault_set(reterr, DUET_CONFIG,
+                     "there is no option '%s'; there are routers, timeout_ms, window, name, loop",
+                     name);
+}
+
+enum duet_code duet_options_environment(struct duet_options *options, struct duet_error *reterr)
+{
+    static const char *const names[][2] = {{"DUET_ROUTERS", "routers"},
+                                           {"DUET_TIMEOUT_MS", "timeout_ms"},
+                                           {"DUET_WINDOW", "window"},
+                                           {"DUET_NAME", "name"}};
+    struct duet_options changed = *options;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const char *value = getenv(names[i][0]);
+        if (value == NULL)
+            continue;
+        enum duet_code code = duet_options_set(&changed, names[i][1], value, reterr);
+        if (code != DUET_OK)
+            return code;
+    }
+    *options = changed;
     return DUET_OK;
 }

@@ -10,6 +10,7 @@ struct duet_options {
     uint32_t routers_count;
     uint32_t timeout_ms, window;
     char name[NAME_SIZE_MAX];
+    bool by_caller; /* no thread: the caller's loop dispatches */
 };
 
 void options_default(struct duet_options *options);
