@@ -56,11 +56,13 @@
 extern "C" {
 #endif
 
+/* The version of this header; duet_version_text() tells that of the library. */
 #define DUET_VERSION_MAJOR 0
-#define DUET_VERSION_MINOR 1
-#define DUET_VERSION_PATCH 0
+#define DUET_VERSION_MINOR 1 /* up to 1.0 it may change the interface */
+#define DUET_VERSION_PATCH 0 /* never changes the interface */
 
 #if defined(__GNUC__)
+/* Stands before everything that the library shows. */
 #define DUET_API __attribute__((visibility("default")))
 #else
 #define DUET_API
@@ -106,8 +108,8 @@ enum duet_code {
 
 /* Bytes that somebody else owns. */
 struct duet_slice {
-    const void *data;
-    size_t size;
+    const void *data; /* may be NULL when size is 0 */
+    size_t size;      /* in bytes */
 };
 
 /* A view of size bytes; nothing is copied. Thread-safe. */
@@ -125,7 +127,8 @@ static inline struct duet_slice duet_text(const char *text)
 
 /* The version of a key: it grows with every write. Both 0: none. */
 struct duet_version {
-    uint64_t epoch, seq;
+    uint64_t epoch; /* grows when the key's primary changes or starts anew */
+    uint64_t seq;   /* grows with every write of the key's partition */
 };
 
 /* When a key goes. */
@@ -136,13 +139,14 @@ struct duet_expiry {
 
 /* The id of a write, for duet_outcome(): unique in all time. */
 struct duet_id {
-    uint64_t client, seq;
+    uint64_t client; /* drawn at random for each client */
+    uint64_t seq;    /* counts the client's operations */
 };
 
 /* Why something failed; on the caller's stack. */
 struct duet_error {
-    enum duet_code code;
-    uint32_t flags;    /* DUET_RETRYABLE, DUET_FATAL, DUET_IN_DOUBT; at most one of them */
+    enum duet_code code; /* as the call returned it */
+    uint32_t flags;      /* DUET_RETRYABLE, DUET_FATAL, DUET_IN_DOUBT; at most one of them */
     char message[256]; /* for people: what is wrong and, where there is something, what to do */
 };
 
@@ -210,9 +214,10 @@ DUET_API enum duet_code duet_drain(struct duet_client *client, uint32_t timeout_
 struct duet_client_info {
     bool connected;            /* a router has answered and is in use */
     char router[128];          /* its address */
-    uint64_t client_id;
+    uint64_t client_id;        /* as in the ids of its writes */
     uint32_t pending;          /* operations without an answer */
-    uint64_t submitted, completed;
+    uint64_t submitted;        /* operations taken */
+    uint64_t completed;        /* operations whose outcome is known, or given up */
     uint64_t retries;          /* refusals that were tried again */
     uint64_t failovers;        /* changes of the router */
 };
@@ -275,7 +280,7 @@ enum duet_when {
 
 /* A condition with what it compares to. */
 struct duet_condition {
-    enum duet_when when;
+    enum duet_when when;         /* which of them */
     struct duet_version version; /* DUET_IF_VERSION */
     struct duet_slice value;     /* DUET_IF_VALUE */
 };
@@ -350,7 +355,8 @@ DUET_API enum duet_code duet_mget(struct duet_client *client, const struct duet_
                                   struct duet_error *reterr);
 /* What duet_mput() writes. */
 struct duet_pair {
-    struct duet_slice key, value;
+    struct duet_slice key;   /* 1 to 480 bytes */
+    struct duet_slice value; /* up to the cluster's limit, 1 MiB unless set otherwise */
 };
 /* Write many keys at once; as duet_mget(). Thread-safe. */
 DUET_API enum duet_code duet_mput(struct duet_client *client, const struct duet_pair *pairs,
@@ -379,17 +385,19 @@ enum duet_want { DUET_WANT_NOTHING = 0, DUET_WANT_OLD = 1, DUET_WANT_NEW = 2 };
 
 /* An operation. What its kind does not use is zero. */
 struct duet_operation {
-    enum duet_kind kind;
-    struct duet_slice key, value;
-    int64_t delta;
-    uint64_t offset;
-    uint64_t ttl_ms, expiry_ms; /* DUET_PUT, DUET_EXPIRE: at most one of them */
-    bool keep_expiry;           /* DUET_PUT: neither of them, but the key's own */
-    struct duet_condition condition;
-    enum duet_want want;
-    struct duet_id id;   /* DUET_OUTCOME */
-    uint32_t timeout_ms; /* 0: the client's */
-    bool nowait;         /* DUET_BUSY rather than waiting while the window is full */
+    enum duet_kind kind;             /* what it does */
+    struct duet_slice key;           /* of all kinds */
+    struct duet_slice value;         /* DUET_PUT, DUET_APPEND, DUET_SET_RANGE; DUET_ADD: the number */
+    int64_t delta;                   /* DUET_INCR */
+    uint64_t offset;                 /* DUET_SET_RANGE, in bytes */
+    uint64_t ttl_ms;                 /* DUET_PUT, DUET_EXPIRE: from now on; 0: not given */
+    uint64_t expiry_ms;              /* the same as a point in time, since 1970; 0: not given */
+    bool keep_expiry;                /* DUET_PUT: the key's own, instead of ttl_ms or expiry_ms */
+    struct duet_condition condition; /* of writes */
+    enum duet_want want;             /* of writes */
+    struct duet_id id;               /* DUET_OUTCOME */
+    uint32_t timeout_ms;             /* 0: the client's */
+    bool nowait;                     /* DUET_BUSY rather than waiting while the window is full */
 };
 
 /* Called once on the client's thread (or in duet_client_dispatch(), duet_close()), with no lock

@@ -21,6 +21,7 @@ FILES = {
     "bin/duet", "sbin/duet-router", "sbin/duet-storage", "include/duet.h", "LIB/libduet.a",
     "LIB/libduet.so", "LIB/libduet.so.0", "LIB/libduet.so.VERSION", "LIB/pkgconfig/duet.pc",
     "LIB/cmake/Duet/DuetConfig.cmake", "LIB/cmake/Duet/DuetConfigVersion.cmake",
+    "share/man/man3/duet.3", "share/man/man8/duet-router.8", "share/man/man8/duet-storage.8",
     "LIB/cmake/Duet/DuetTargets.cmake", "LIB/cmake/Duet/DuetTargets-release.cmake",
 }
 
