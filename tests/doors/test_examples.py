@@ -22,6 +22,8 @@ EXPECTED = {
     "put_get": r"the apple is red\nthe apple is gone: no such key\n",
     "increment": r"1000 increments, the counter went up by 1000\n",
     "compare_and_set": r"words: one two three\n",
+    "change_in_place": r"the balance is 0\.3\nthe journal is paid 9\.99;paid 0\.10;paid 0\.10;\n",
+    "expiry": r"the session has more time\nanna has left\n",
     "pipeline": r"10000 written, 0 failed\n",
     "poll_loop": r"100 operations, one after the other, without a thread\n",
     "libuv_loop": r"20 ticks, 20 answers, 0 failed\n",
