@@ -1,7 +1,8 @@
 # What deploy/local.sh and tests/run share: packages and builds. Sourced by bash, not run.
 
 PACKAGES_BUILD="gcc libc6-dev cmake ninja-build pkg-config protobuf-c-compiler libprotobuf-c-dev
-    libzmq3-dev libczmq-dev libssl-dev liblmdb-dev libxxhash-dev libjansson-dev uthash-dev"
+    libzmq3-dev libczmq-dev libssl-dev liblmdb-dev libxxhash-dev libjansson-dev uthash-dev
+    libsystemd-dev"
 PACKAGES_TESTS="libcmocka-dev python3 python3-zmq python3-protobuf protobuf-compiler g++ libuv1-dev
     abigail-tools doxygen mandoc"
 PACKAGES_MODEL="spin"  # only for tests/run --long and tests/run model

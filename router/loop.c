@@ -9,6 +9,8 @@
 #include "proto/base/clock.h"
 #include "proto/base/ensure.h"
 #include "proto/base/logline.h"
+#include "proto/base/notify.h"
+#include "proto/clustermap.h"
 #include "proto/link.h"
 #include "router/connections.h"
 #include "router/coordinator.h"
@@ -147,6 +149,25 @@ static void log_client(struct loop *l, const struct effect *e, const char *event
         logline(LOGLINE_WARN, event, "connection=%llu", (unsigned long long)e->source);
 }
 
+/* One line for the supervisor: how many nodes answer, and one that does not. */
+static void tell_nodes(const struct loop *l)
+{
+    uint32_t silent_count = 0, silent = 0;
+    if (clustermap_empty(coordinator_map(l->coordinator)))
+        return; /* not serving yet */
+    for (uint32_t i = 0; i < l->nodes_count; i++)
+        if (coordinator_node_silent(l->coordinator, i)) {
+            silent = i;
+            silent_count++;
+        }
+    if (silent_count == 0)
+        notify_status("serving on %s, all %u nodes answer", l->options->listen, l->nodes_count);
+    else
+        notify_status("serving on %s, %u of %u nodes do not answer: %s%s", l->options->listen,
+                      silent_count, l->nodes_count, coordinator_node_name(l->coordinator, silent),
+                      silent_count > 1 ? ", ..." : "");
+}
+
 static void log_note(struct loop *l, const struct effect *e)
 {
     const char *name = coordinator_node_name(l->coordinator, e->node);
@@ -154,9 +175,11 @@ static void log_note(struct loop *l, const struct effect *e)
     switch (e->note) {
     case NOTE_NODE_SILENT:
         logline(LOGLINE_WARN, "node_silent", "peer=%s in_flight=%llu", name, amount);
+        tell_nodes(l);
         return;
     case NOTE_NODE_BACK:
         logline(LOGLINE_INFO, "node_answers", "peer=%s silent_ms=%llu", name, amount);
+        tell_nodes(l);
         return;
     case NOTE_NODE_RESTARTED:
         logline(LOGLINE_INFO, "node_restarted", "peer=%s in_flight=%llu", name, amount);
@@ -177,6 +200,8 @@ static void log_note(struct loop *l, const struct effect *e)
     case NOTE_MAP_FIRST:
         logline(LOGLINE_INFO, "serving", "listen=%s learnt_from=%s map=%llu", l->options->listen,
                 name, amount);
+        notify_ready("serving on %s", l->options->listen);
+        tell_nodes(l);
         return;
     case NOTE_MAP_CHANGED:
         logline(LOGLINE_DEBUG, "map_changed", "learnt_from=%s map=%llu", name, amount);
@@ -374,6 +399,7 @@ void loop_run(struct loop *l)
 {
     while (!l->stopping) {
         turn(l);
+        notify_turn(l->now_ms);
         wait(l);
     }
 }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "proto/base/logline.h"
+#include "proto/base/notify.h"
 #include "proto/base/scheduling.h"
 #include "router/loop.h"
 
@@ -78,12 +79,15 @@ static int run(const struct router_options *o)
     if (o->batch)
         scheduling_batch();
     logline_init("router", o->name, (enum logline_level)o->log_level);
+    notify_init();
     struct loop *loop = loop_new(o, signal_fd, &error);
     if (loop == NULL)
         return fatal(&error);
     logline(LOGLINE_INFO, "started", "listen=%s nodes=%s slots=%llu", o->listen, o->nodes,
             (unsigned long long)o->slots);
+    notify_starting("waiting for one of the nodes %s to answer", o->nodes);
     loop_run(loop);
+    notify_stopping();
     loop_destroy(&loop);
     close(signal_fd);
     logline(LOGLINE_INFO, "stopped", "clean=true");

@@ -10,6 +10,7 @@
 #include "proto/base/clock.h"
 #include "proto/base/ensure.h"
 #include "proto/base/logline.h"
+#include "proto/base/notify.h"
 #include "proto/link.h"
 #include "storage/checkpoint.h"
 #include "storage/fetch.h"
@@ -18,6 +19,7 @@
 #define DRAIN_MAX 256         /* messages taken from one socket before the others have a turn */
 #define SOURCES_SWEEP_MS 60000u
 #define SOURCE_IDLE_MS 600000u
+#define DISK_STALL_MS 1000u /* a group that is written for so long: the disk stands still */
 #define SPACE_CHECK_MS 50u /* often: a small disk fills between two looks */
 #define MIB ((uint64_t)1 << 20)
 
@@ -348,6 +350,7 @@ static void care_for_space(struct loop *l)
         logline(LOGLINE_ERROR, "disk_nearly_full", "writes=refused");
     else
         logline(LOGLINE_INFO, "disk_has_room", "writes=taken");
+    notify_status(low ? "writes are refused, the disk is nearly full" : "serving");
 }
 
 static void care(struct loop *l)
@@ -403,6 +406,15 @@ static void turn(struct loop *l)
         carry_out(l);
 }
 
+/* A turn counts for the watchdog only while the disk does its part: the supervisor's time is the
+ * longest stall that is borne. */
+static void feed_watchdog(const struct loop *l)
+{
+    uint64_t since_ms = sync_busy_since_ms(l->sync);
+    if (since_ms == 0 || l->now.now_ms < since_ms + DISK_STALL_MS)
+        notify_turn(l->now.now_ms);
+}
+
 /* Write what is left, with a CLOSE behind it, so that the next start finds the log whole. */
 static enum status close_log(struct loop *l)
 {
@@ -417,6 +429,7 @@ static enum status close_log(struct loop *l)
         take_sync(l);
         log_effects(l);
         node_effects_clear(out);
+        feed_watchdog(l);
     }
     sync_destroy(&l->sync); /* from here on this thread writes; that one may be preparing a segment */
     check(l, node_note_commits(l->p.node, out), "node");
@@ -439,7 +452,9 @@ enum status loop_run(struct loop *l, struct error *reterr)
     while (!l->stopping && l->failed == STATUS_OK) {
         wait(l);
         turn(l);
+        feed_watchdog(l);
     }
+    notify_stopping();
     if (l->failed == STATUS_OK && close_log(l) == STATUS_OK)
         return STATUS_OK;
     char lost[256];

@@ -9,6 +9,7 @@
 
 #include "proto/base/clock.h"
 #include "proto/base/logline.h"
+#include "proto/base/notify.h"
 #include "proto/base/scheduling.h"
 #include "storage/checkpoint.h"
 #include "storage/cluster_file.h"
@@ -185,6 +186,9 @@ static void progress(void *arg, uint64_t done, uint64_t total, uint64_t records)
     logline(LOGLINE_INFO, "recovering", "percent=%llu records=%llu",
             (unsigned long long)(total == 0 ? 100 : done * 100 / total),
             (unsigned long long)records);
+    notify_starting("recovering: %llu %%, %llu records",
+                    (unsigned long long)(total == 0 ? 100 : done * 100 / total),
+                    (unsigned long long)records);
 }
 
 /* The error of a callback, when there is one, says more than that of whoever called it. */
@@ -301,10 +305,12 @@ static enum status serve(const struct storage_options *o, struct parts *p, int s
     if (loop == NULL)
         return reterr->status;
     logline(LOGLINE_INFO, "serving", "address=%s dir=%s", p->map->nodes[p->index].address, o->dir);
+    notify_ready("serving on %s", p->map->nodes[p->index].address);
     enum status status = loop_run(loop, reterr);
     if (status != STATUS_OK) {
         /* Rule U4: end at once; nothing is flushed, sent or answered any more. */
         logline(LOGLINE_ERROR, "failed", "error=\"%s\"", reterr->message);
+        notify_status("failed: %s", reterr->message);
         _exit(exit_code(status));
     }
     loop_destroy(&loop);
@@ -320,6 +326,7 @@ static int run(const struct storage_options *o)
     if (o->batch)
         scheduling_batch();
     logline_init("storage", o->name, (enum logline_level)o->log_level);
+    notify_init();
     enum status status = options_check(o, &error);
     if (status == STATUS_OK)
         status = open_all(o, &parts, &error);

@@ -76,6 +76,7 @@ class Process:
         self.name, self.argv, self.log = name, argv, log
         self.popen = None
         self.starts = 0
+        self.environment = {}  # on top of a clean one
 
     def start(self):
         assert not self.alive(), f"{self.name} runs already"
@@ -84,7 +85,8 @@ class Process:
             log.flush()
             self.popen = subprocess.Popen(
                 self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                preexec_fn=_die_with_parent, env=clean_environment())
+                preexec_fn=_die_with_parent,
+                env={**clean_environment(), **self.environment})
         self.starts += 1
 
     def alive(self):
@@ -135,8 +137,9 @@ class Process:
 
 
 def clean_environment():
-    """Without settings of whoever runs the tests."""
-    return {k: v for k, v in os.environ.items() if not k.startswith("DUET_")}
+    """Without settings of whoever runs the tests, and without the supervisor of that."""
+    foreign = ("DUET_", "NOTIFY_SOCKET", "WATCHDOG_")
+    return {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
 
 
 class Cluster:
