@@ -82,6 +82,14 @@ class Configuration(unittest.TestCase):
         self.assertIn("slots = 77 # file\n", again)
         self.assertIn('nodes = "tcp://127.0.0.1:1" # file\n', again)
 
+    def test_what_is_dumped_is_a_configuration_file(self):
+        router = self.file(run("duet-router", "--nodes", "tcp://127.0.0.1:7500", "--dump-config")[1])
+        self.assertEqual(run("duet-router", "--config", router, "--check-config"),
+                         (0, "configuration OK\n", ""))
+        storage = self.file(run("duet-storage", *self.storage, "--dump-config")[1])
+        self.assertEqual(run("duet-storage", "--config", storage, "--check-config"),
+                         (0, "configuration OK\n", ""))
+
     def test_flag_beats_environment_beats_file(self):
         path = self.file("slots = 100\nattempt = 100\nsilence = 50\n")
         out = run("duet-router", "--config", path, "--slots", "300", "--dump-config",

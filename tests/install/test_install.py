@@ -22,6 +22,8 @@ FILES = {
     "LIB/libduet.so", "LIB/libduet.so.0", "LIB/libduet.so.VERSION", "LIB/pkgconfig/duet.pc",
     "LIB/cmake/Duet/DuetConfig.cmake", "LIB/cmake/Duet/DuetConfigVersion.cmake",
     "share/man/man3/duet.3", "share/man/man8/duet-router.8", "share/man/man8/duet-storage.8",
+    "lib/systemd/system/duet-storage@.service", "lib/systemd/system/duet-router@.service",
+    "lib/sysusers.d/duet.conf", "share/doc/duet/duet-storage.conf", "share/doc/duet/duet-router.conf",
     "LIB/cmake/Duet/DuetTargets.cmake", "LIB/cmake/Duet/DuetTargets-release.cmake",
 }
 
