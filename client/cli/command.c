@@ -13,63 +13,116 @@
     "VALUE is taken as it is; - reads it from stdin, to the last byte.\n"                          \
     "A key has 1 to 480 bytes, a value up to 1 MiB unless the nodes allow more.\n"
 
-const struct command commands[COMMANDS_COUNT] = {
-    {"get", "KEY", "print the value of a key", 1, 1, 0, keys_get,
+const char *const command_sections[SECTIONS_COUNT] = {"Keys", "Many keys", "The cluster",
+                                                      "This program"};
+
+const struct command commands[] = {
+    {SECTION_KEYS, "get", "KEY", "print the value of a key", 0, OUTPUTS_ALL, keys_get,
      "On a terminal a newline follows the value; elsewhere, and with -o raw, nothing does.\n"},
-    {"put", "KEY VALUE", "store a value", 2, 2, FLAG_CONDITION | FLAG_EXPIRY, keys_put, VALUE_HELP},
-    {"del", "KEY", "delete a key", 1, 1, FLAG_CONDITION, keys_del, ""},
-    {"incr", "KEY [DELTA]", "add to a number (default 1), print the sum", 1, 2, 0, keys_incr,
+    {SECTION_KEYS, "put", "KEY VALUE", "store a value", FLAG_CONDITION | FLAG_EXPIRY, OUTPUTS_ALL,
+     keys_put, VALUE_HELP},
+    {SECTION_KEYS, "del", "KEY", "delete a key", FLAG_CONDITION, OUTPUTS_ALL, keys_del, ""},
+    {SECTION_KEYS, "incr", "KEY [DELTA]", "add to a number (default 1), print the sum", 0,
+     OUTPUTS_ALL, keys_incr,
      "The value is a decimal 64-bit integer; a key that does not exist counts as 0.\n"},
-    {"cas", "KEY EXPECTED NEW", "store NEW if the value is EXPECTED", 3, 3, 0, keys_cas,
-     VALUE_HELP},
-    {"add", "KEY NUMBER", "add a decimal number exactly, print the sum", 2, 2, 0, keys_add,
-     "A number is [-]digits[.digits] with at most 34 digits, like the sum; a key that does not exist\n"
-     "counts as 0. The sum is written as short as possible.\n"},
-    {"append", "KEY VALUE", "put a value behind what is there", 2, 2, FLAG_CONDITION, keys_append,
-     VALUE_HELP},
-    {"setrange", "KEY OFFSET VALUE", "put a value over what is there, from a byte on", 3, 3,
-     FLAG_CONDITION, keys_setrange, "A gap is filled with zero bytes.\n" VALUE_HELP},
-    {"getset", "KEY VALUE", "store a value, print the one before", 2, 2, FLAG_CONDITION, keys_getset,
+    {SECTION_KEYS, "add", "KEY NUMBER", "add a decimal number exactly, print the sum", 0,
+     OUTPUTS_ALL, keys_add,
+     "A number is [-]digits[.digits] with at most 34 digits, like the sum; a key that does not\n"
+     "exist counts as 0. The sum is written as short as possible.\n"},
+    {SECTION_KEYS, "cas", "KEY EXPECTED NEW", "store NEW if the value is EXPECTED", 0, OUTPUTS_ALL,
+     keys_cas, VALUE_HELP},
+    {SECTION_KEYS, "append", "KEY VALUE", "put a value behind what is there", FLAG_CONDITION,
+     OUTPUTS_ALL, keys_append, VALUE_HELP},
+    {SECTION_KEYS, "setrange", "KEY OFFSET VALUE", "put a value over what is there, from a byte on",
+     FLAG_CONDITION, OUTPUTS_ALL, keys_setrange, "A gap is filled with zero bytes.\n" VALUE_HELP},
+    {SECTION_KEYS, "getset", "KEY VALUE", "store a value, print the one before", FLAG_CONDITION,
+     OUTPUTS_ALL, keys_getset,
      "When there was none, nothing is printed, and the command ends with 0 all the same.\n"
      VALUE_HELP},
-    {"getdel", "KEY", "delete a key, print the value that it had", 1, 1, FLAG_CONDITION, keys_getdel,
-     ""},
-    {"expire", "KEY TIME", "let a key go after a time", 2, 2,
-     FLAG_CONDITION | FLAG_EXPIRY_CONDITION, keys_expire,
+    {SECTION_KEYS, "getdel", "KEY", "delete a key, print the value that it had", FLAG_CONDITION,
+     OUTPUTS_ALL, keys_getdel, ""},
+    {SECTION_KEYS, "expire", "KEY TIME", "let a key go after a time",
+     FLAG_CONDITION | FLAG_EXPIRY_CONDITION, OUTPUTS_ALL, keys_expire,
      "TIME is 500ms, 10s, 5m, 2h, 7d; a number alone is seconds. The primary's clock counts.\n"},
-    {"persist", "KEY", "take away a key's expiry", 1, 1, FLAG_CONDITION, keys_persist, ""},
-    {"ttl", "KEY", "print how long a key still has, in ms", 1, 1, 0, keys_ttl,
+    {SECTION_KEYS, "persist", "KEY", "take away a key's expiry", FLAG_CONDITION, OUTPUTS_ALL,
+     keys_persist, ""},
+    {SECTION_KEYS, "ttl", "KEY", "print how long a key still has, in ms", 0, OUTPUTS_ALL, keys_ttl,
      "Prints 'none' when it has no expiry.\n"},
-    {"mget", "KEY...", "print the values of many keys", 1, -1, 0, keys_mget,
+
+    {SECTION_MANY, "mget", "KEY...", "print the values of many keys", 0, OUTPUTS_ALL, keys_mget,
      "One line for each: key, tab, value, with \\t \\n \\\\ for tab, newline and backslash.\n"},
-    {"mput", "KEY VALUE [KEY VALUE]...", "store many values, each on its own", 2, -1, 0, keys_mput,
-     ""},
-    {"import", "[FILE]", "store the records of a file or of stdin", 0, 1, FLAG_TRANSFER,
-     transfer_import,
+    {SECTION_MANY, "mput", "KEY VALUE [KEY VALUE]...", "store many values, each on its own", 0,
+     OUTPUTS_ALL, keys_mput, ""},
+    {SECTION_MANY, "import", "[FILE]", "store the records of a file or of stdin", FLAG_TRANSFER,
+     OUTPUTS_TEXT, transfer_import,
      "tsv:   a line is key, tab, value; in both, tab, newline and backslash are written \\t \\n "
      "\\\\\n"
      "jsonl: a line is {\"key\": \"...\", \"value\": \"...\"}; what is not UTF-8 is written in "
      "base64 as\n"
      "       \"key64\", \"value64\"\n"
      "Without --format the name's end decides (.jsonl, .json), otherwise tsv.\n"},
-    {"export", "", "print all records", 0, 0, FLAG_TRANSFER, transfer_export,
+    {SECTION_MANY, "export", "", "print all records", FLAG_TRANSFER, OUTPUTS_TEXT, transfer_export,
      "The formats are those of import. The order is that of the keys' SHA-256. It is no snapshot:\n"
      "what is written meanwhile may or may not be seen.\n"},
-    {"where", "KEY", "show which nodes hold a key", 1, 1, 0, cluster_where, ""},
-    {"status", "", "show the cluster: what works, what does not, what to do", 0, 0, 0,
-     cluster_status, "Ends with 0 only if all is well.\n"},
-    {"ping", "", "ask each router whether it is there", 0, 0, 0, cluster_ping, ""},
-    {"bench", "", "measure throughput and latency", 0, 0, FLAG_BENCH, bench_run,
+
+    {SECTION_CLUSTER, "status", "", "show the cluster: what works, what does not, what to do", 0,
+     OUTPUTS_REPORT, cluster_status, "Ends with 0 only if all is well.\n"},
+    {SECTION_CLUSTER, "where", "KEY", "show which nodes hold a key", 0, OUTPUTS_REPORT,
+     cluster_where, ""},
+    {SECTION_CLUSTER, "ping", "", "ask each router whether it is there", 0, OUTPUTS_REPORT,
+     cluster_ping, ""},
+    {SECTION_CLUSTER, "bench", "", "measure throughput and latency", FLAG_BENCH, OUTPUTS_REPORT,
+     bench_run,
      "A closed loop: each connection sends --pipeline operations and waits for all. The keys are\n"
      "bench:000000000 and following; run --mix fill first to read what exists.\n"},
+
+    {SECTION_SELF, "help", "[COMMAND]", "show help, of one command or of all", 0, OUTPUTS_TEXT,
+     help_run, ""},
+    {SECTION_SELF, "version", "", "show the version", 0, OUTPUTS_TEXT, help_version, ""},
 };
+const size_t commands_count = sizeof commands / sizeof *commands;
 
 const struct command *command_find(const char *name)
 {
-    for (size_t i = 0; i < COMMANDS_COUNT; i++)
+    for (size_t i = 0; i < commands_count; i++)
         if (strcmp(commands[i].name, name) == 0)
             return &commands[i];
     return NULL;
+}
+
+/* The pattern is ours and flat: "KEY VALUE [KEY VALUE]...", "list|use [NAME]". */
+bool command_word_next(const char **pattern, struct command_word *ret)
+{
+    const char *at = *pattern + strspn(*pattern, " ");
+    size_t size = strcspn(at, " ");
+    *ret = (struct command_word){0};
+    if (size == 0)
+        return false;
+    const char *end = at + size, *close = strchr(at, ']'), *open = strchr(at, '[');
+    /* Inside of brackets when one closes before the next opens, or opens right here. */
+    ret->optional = *at == '[' || (close != NULL && (open == NULL || close < open));
+    const char *tail = ret->optional && close != NULL ? close + 1 : end - (size > 3 ? 3 : size);
+    ret->repeated = strncmp(tail, "...", 3) == 0;
+    at += *at == '[';
+    size_t used = strcspn(at, " ].");
+    snprintf(ret->text, sizeof ret->text, "%.*s", (int)used, at);
+    ret->literal = ret->text[0] >= 'a' && ret->text[0] <= 'z';
+    *pattern = end;
+    return true;
+}
+
+void command_words_range(const struct command *command, int *ret_min, int *ret_max)
+{
+    struct command_word word;
+    bool repeated = false;
+    int optional = 0;
+    *ret_min = 0;
+    for (const char *at = command->words; command_word_next(&at, &word);) {
+        *ret_min += !word.optional;
+        optional += word.optional;
+        repeated = repeated || word.repeated;
+    }
+    *ret_max = repeated ? -1 : *ret_min + optional;
 }
 
 int command_exit_code(enum duet_code code, uint32_t flags)
@@ -105,9 +158,30 @@ static struct duet_client *open_client(struct context *c, struct duet_error *ret
     return client;
 }
 
+/* Settings differ from line to line in the interactive mode: a client serves those that it was
+ * opened with. */
+static bool client_fits(struct context *c)
+{
+    char settings[4096];
+    snprintf(settings, sizeof settings, "%llu %s", (unsigned long long)c->flags.timeout,
+             c->routers);
+    if (c->client != NULL && c->client_for != NULL && strcmp(c->client_for, settings) == 0)
+        return true;
+    command_disconnect(c);
+    c->client_for = strdup(settings);
+    return false;
+}
+
+void command_disconnect(struct context *c)
+{
+    duet_close(&c->client);
+    free(c->client_for);
+    c->client_for = NULL;
+}
+
 struct duet_client *command_client(struct context *c, int *ret_exit)
 {
-    if (c->client != NULL)
+    if (client_fits(c))
         return c->client;
     struct duet_error error = {.code = DUET_NOMEMORY, .message = "out of memory"};
     c->client = open_client(c, &error);
@@ -119,6 +193,7 @@ struct duet_client *command_client(struct context *c, int *ret_exit)
     if (duet_connect(c->client, (uint32_t)wait_ms, &error) == DUET_OK)
         return c->client;
     *ret_exit = command_fail(error.code, "%s", error.message);
+    command_disconnect(c);
     return NULL;
 }
 

@@ -203,7 +203,7 @@ int transfer_import(struct context *c)
                         : command_fail(DUET_USAGE, "cannot open '%s': %s", name, strerror(errno));
     }
     /* Before im goes, so do all callbacks into it. */
-    duet_close(&c->client);
+    command_disconnect(c);
     if (im->from != NULL && im->from != stdin)
         fclose(im->from);
     buffer_fini(&im->key);

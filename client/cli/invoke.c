@@ -1,0 +1,108 @@
+#include "client/cli/invoke.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "client/cli/help.h"
+
+#define TIMEOUT_MAX_MS 3600000
+#define ROUTER_DEFAULT "tcp://127.0.0.1:7400"
+
+static void choose_routers(struct context *c)
+{
+    const char *environment = getenv("DUET_ROUTERS");
+    c->routers = c->flags.routers[0] != 0                     ? c->flags.routers
+                 : environment != NULL && environment[0] != 0 ? environment
+                                                              : ROUTER_DEFAULT;
+}
+
+static int check_output(const struct context *c, const struct command *command)
+{
+    char list[64] = {0};
+    if ((command->outputs >> c->output & 1) != 0)
+        return 0;
+    for (int i = OUTPUT_TABLE; i <= OUTPUT_HEX; i++) {
+        static const char *const names[] = {"auto", "table", "json", "jsonl", "raw", "hex"};
+        size_t used = strlen(list);
+        if ((command->outputs >> i & 1) != 0)
+            snprintf(list + used, sizeof list - used, "%s%s", used > 0 ? ", " : "", names[i]);
+    }
+    return command_fail(DUET_USAGE, "'%s' cannot print %s; it prints: %s", command->name,
+                        c->flags.output, list);
+}
+
+static int check_flags(struct context *c, const struct command *command)
+{
+    c->output = (enum command_output)flags_choice("auto|table|json|jsonl|raw|hex", c->flags.output);
+    c->key_format = (enum text_format)flags_choice("raw|hex|base64", c->flags.key_format);
+    if (c->flags.timeout < 1 || c->flags.timeout > TIMEOUT_MAX_MS)
+        return command_fail(DUET_USAGE, "--timeout: %llu is not from 1 to %d ms",
+                            (unsigned long long)c->flags.timeout, TIMEOUT_MAX_MS);
+    char name[FLAGS_LONG_SIZE];
+    const struct flag_row *foreign = flags_foreign(&c->flags, command->groups | FLAG_GLOBAL);
+    if (foreign != NULL)
+        return command_fail(DUET_USAGE,
+                            "%s does not belong to '%s'; `duet help %s` lists the flags that do",
+                            flags_long(foreign, name), command->name, command->name);
+    return check_output(c, command);
+}
+
+static int check_words(const struct context *c, const struct command *command)
+{
+    int min, max;
+    command_words_range(command, &min, &max);
+    bool few = c->words_count < min;
+    if (!few && (max < 0 || c->words_count <= max))
+        return 0;
+    return command_fail(DUET_USAGE, "%s: too %s words; write: duet %s%s%s", command->name,
+                        few ? "few" : "many", command->name, command->words[0] != 0 ? " " : "",
+                        command->words);
+}
+
+static int run(struct context *c, const struct command *command)
+{
+    choose_routers(c);
+    int code = check_flags(c, command);
+    if (code == 0)
+        code = check_words(c, command);
+    if (code != 0)
+        return code;
+    code = command->run(c);
+    if (fflush(stdout) != 0 && code == 0)
+        code = errno == EPIPE ? 0 : command_fail(DUET_IO, "cannot write: %s", strerror(errno));
+    return code;
+}
+
+static int run_words(struct context *c, int count, char **words)
+{
+    if (count == 0) {
+        help_all(c->flags.help ? stdout : stderr);
+        return c->flags.help ? 0 : 2;
+    }
+    const struct command *command = command_find(words[0]);
+    if (command == NULL)
+        return help_unknown(words[0]);
+    if (c->flags.help) {
+        help_command(command, stdout);
+        return 0;
+    }
+    c->words_count = count - 1;
+    c->words = words + 1;
+    return run(c, command);
+}
+
+int invoke_words(struct context *c, const struct flags *base, int argc, char **argv)
+{
+    struct error error;
+    int count;
+    char **words = calloc((size_t)argc + 1, sizeof *words);
+    if (words == NULL)
+        return command_fail(DUET_NOMEMORY, "out of memory");
+    c->flags = *base;
+    c->flags.given = 0;
+    int code = flags_parse(argc, argv, &c->flags, words, &count, &error) == STATUS_OK
+                   ? run_words(c, count, words)
+                   : command_fail(DUET_USAGE, "%s", error.message);
+    free(words);
+    return code;
+}

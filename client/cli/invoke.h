@@ -1,0 +1,12 @@
+/* Invoke: from words to a command that has run. The command line and each line of the interactive
+ * mode come through here. */
+#ifndef CLIENT_CLI_INVOKE_H
+#define CLIENT_CLI_INVOKE_H
+
+#include "client/cli/command.h"
+
+/* Run what argv[1] and following say: flags over those of base, the command, its words. c keeps its
+ * client for the next call. Returns the exit code; mistakes are printed. */
+int invoke_words(struct context *c, const struct flags *base, int argc, char **argv);
+
+#endif
