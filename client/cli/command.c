@@ -8,6 +8,7 @@
 #include "proto/limits.h"
 
 #define CONNECT_WAIT_MS 2000 /* a router that listens answers within this time */
+#define QUIET_WAIT_MS   300  /* when nobody has asked for anything yet */
 
 #define VALUE_HELP                                                                                 \
     "VALUE is taken as it is; - reads it from stdin, to the last byte.\n"                          \
@@ -79,6 +80,18 @@ const struct command commands[] = {
     {SECTION_SELF, "help", "[COMMAND]", "show help, of one command or of all", 0, OUTPUTS_TEXT,
      help_run, ""},
     {SECTION_SELF, "version", "", "show the version", 0, OUTPUTS_TEXT, help_version, ""},
+    {SECTION_SELF, "completion", "bash", "print the completion script of a shell", 0, OUTPUTS_TEXT,
+     bash_run, "For this shell only:  . <(duet completion bash)\n"},
+    {SECTION_SELF, "manual", "", "print the manual page, for man(1)", 0, OUTPUTS_TEXT, manual_run,
+     "To read it:  duet manual | man -l -\n"},
+    {SECTION_SELF, "repl", "", "read commands from the terminal, or a script from stdin", 0,
+     OUTPUTS_ALL, repl_run,
+     "The same as no command at all. A line is split as a shell does it, with quotes; # begins a\n"
+     "comment; quit ends. Flags of the program's own line hold for all commands. On a terminal "
+     "Tab\n"
+     "completes and shows how a command is written; lines are kept in ~/.duet_history, or in\n"
+     "$XDG_STATE_HOME/duet/history. A script goes on after a mistake, and ends with the exit code\n"
+     "of the last command that failed.\n"},
 };
 const size_t commands_count = sizeof commands / sizeof *commands;
 
@@ -130,12 +143,22 @@ int command_exit_code(enum duet_code code, uint32_t flags)
     return (flags & DUET_IN_DOUBT) != 0 ? 4 : status_exit_code((enum status)code);
 }
 
+volatile sig_atomic_t command_interrupted;
+static uint64_t script_line; /* 0: not in a script */
+
+void command_at_line(uint64_t number)
+{
+    script_line = number;
+}
+
 int command_fail(enum duet_code code, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
     fflush(stdout);
     fputs("duet: ", stderr);
+    if (script_line > 0)
+        fprintf(stderr, "line %llu: ", (unsigned long long)script_line);
     vfprintf(stderr, format, args);
     putc('\n', stderr);
     va_end(args);
@@ -189,10 +212,13 @@ struct duet_client *command_client(struct context *c, int *ret_exit)
         *ret_exit = command_fail(error.code, "%s", error.message);
         return NULL;
     }
-    uint64_t wait_ms = c->flags.timeout < CONNECT_WAIT_MS ? c->flags.timeout : CONNECT_WAIT_MS;
+    uint64_t wait_ms = c->quiet_connect ? QUIET_WAIT_MS : CONNECT_WAIT_MS;
+    if (wait_ms > c->flags.timeout)
+        wait_ms = c->flags.timeout;
     if (duet_connect(c->client, (uint32_t)wait_ms, &error) == DUET_OK)
         return c->client;
-    *ret_exit = command_fail(error.code, "%s", error.message);
+    if (!c->quiet_connect)
+        *ret_exit = command_fail(error.code, "%s", error.message);
     command_disconnect(c);
     return NULL;
 }
@@ -216,6 +242,8 @@ bool command_key(const struct context *c, const char *word, struct buffer *out)
 static bool read_stdin(struct buffer *out)
 {
     uint8_t block[65536];
+    if (isatty(STDIN_FILENO))
+        fputs("type the value; ^D on a line of its own ends it\n", stderr);
     for (;;) {
         ssize_t n = read(STDIN_FILENO, block, sizeof block);
         if (n == 0)
@@ -233,11 +261,18 @@ static bool read_stdin(struct buffer *out)
     return false;
 }
 
-bool command_value(const char *word, struct buffer *out)
+bool command_stdin(const struct context *c)
+{
+    if (c->stdin_taken)
+        command_fail(DUET_USAGE, "stdin is where the commands come from; nothing else can be read");
+    return !c->stdin_taken;
+}
+
+bool command_value(const struct context *c, const char *word, struct buffer *out)
 {
     buffer_clear(out);
     if (strcmp(word, "-") == 0)
-        return read_stdin(out);
+        return command_stdin(c) && read_stdin(out);
     if (buffer_append(out, bytes_text(word)) == STATUS_OK)
         return true;
     command_fail(DUET_TOOBIG, "the value is larger than %d bytes", VALUE_SIZE_MAX);

@@ -10,6 +10,8 @@
 #ifndef CLIENT_CLI_COMMAND_H
 #define CLIENT_CLI_COMMAND_H
 
+#include <signal.h>
+
 #include "client/cli/flags.h"
 #include "client/cli/text.h"
 #include "client/duet.h"
@@ -35,6 +37,8 @@ struct context {
     const char *routers;        /* flag, environment or default */
     struct duet_client *client; /* opened when first needed */
     char *client_for;           /* the settings that it was opened with */
+    bool quiet_connect;         /* to fail to connect, soon and without words, is no accident */
+    bool stdin_taken;           /* by the script of commands */
     int words_count;            /* behind the command's name */
     char **words;
 };
@@ -76,11 +80,18 @@ void command_disconnect(struct context *c);
 int command_fail(enum duet_code code, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 int command_exit_code(enum duet_code code, uint32_t flags);
+/* From now on command_fail() names this line of a script; 0: none. */
+void command_at_line(uint64_t number);
+
+/* Not 0: the user does not want to wait any longer (^C). Long work looks at it and ends early. */
+extern volatile sig_atomic_t command_interrupted;
 
 /* The bytes of a key word, in the key format; into out (cleared before). False: printed why. */
 bool command_key(const struct context *c, const char *word, struct buffer *out);
 /* The bytes of a value word; "-" is what stands on stdin. */
-bool command_value(const char *word, struct buffer *out);
+bool command_value(const struct context *c, const char *word, struct buffer *out);
+/* May this command read stdin? False: printed why not. */
+bool command_stdin(const struct context *c);
 
 static inline struct duet_slice command_slice(const struct buffer *b)
 {
@@ -126,5 +137,8 @@ int cluster_ping(struct context *c);
 int bench_run(struct context *c);
 int help_run(struct context *c);
 int help_version(struct context *c);
+int bash_run(struct context *c);
+int manual_run(struct context *c);
+int repl_run(struct context *c);
 
 #endif

@@ -59,12 +59,26 @@ static int check_words(const struct context *c, const struct command *command)
                         command->words);
 }
 
+/* Words of which only certain ones may stand in a place. */
+static int check_literals(const struct context *c, const struct command *command)
+{
+    struct command_word word;
+    const char *at = command->words;
+    for (int i = 0; i < c->words_count && command_word_next(&at, &word); i++)
+        if (word.literal && flags_choice(word.text, c->words[i]) < 0)
+            return command_fail(DUET_USAGE, "%s: '%s' is none of %s", command->name, c->words[i],
+                                word.text);
+    return 0;
+}
+
 static int run(struct context *c, const struct command *command)
 {
     choose_routers(c);
     int code = check_flags(c, command);
     if (code == 0)
         code = check_words(c, command);
+    if (code == 0)
+        code = check_literals(c, command);
     if (code != 0)
         return code;
     code = command->run(c);
@@ -75,18 +89,18 @@ static int run(struct context *c, const struct command *command)
 
 static int run_words(struct context *c, int count, char **words)
 {
-    if (count == 0) {
-        help_all(c->flags.help ? stdout : stderr);
-        return c->flags.help ? 0 : 2;
+    if (count == 0 && c->flags.help) {
+        help_all(stdout);
+        return 0;
     }
-    const struct command *command = command_find(words[0]);
+    const struct command *command = command_find(count == 0 ? "repl" : words[0]);
     if (command == NULL)
         return help_unknown(words[0]);
     if (c->flags.help) {
         help_command(command, stdout);
         return 0;
     }
-    c->words_count = count - 1;
+    c->words_count = count == 0 ? 0 : count - 1;
     c->words = words + 1;
     return run(c, command);
 }

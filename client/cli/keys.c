@@ -235,8 +235,8 @@ int keys_cas(struct context *c)
     struct work w;
     work_init(&w);
     int exit_code = 2;
-    if (!command_key(c, c->words[0], &w.key) || !command_value(c->words[1], &w.other) ||
-        !command_value(c->words[2], &w.value) || command_client(c, &exit_code) == NULL)
+    if (!command_key(c, c->words[0], &w.key) || !command_value(c, c->words[1], &w.other) ||
+        !command_value(c, c->words[2], &w.value) || command_client(c, &exit_code) == NULL)
         return work_end(&w, exit_code);
     w.error.code = duet_cas(c->client, command_slice(&w.key), command_slice(&w.other),
                             command_slice(&w.value), &w.result, &w.error);
@@ -276,7 +276,7 @@ static int run_write(struct context *c, struct duet_operation *op, int value_wor
         return work_end(&w, exit_code);
     exit_code = 2;
     if (!command_key(c, c->words[0], &w.key) ||
-        (value_word > 0 && !command_value(c->words[value_word], &w.value)) ||
+        (value_word > 0 && !command_value(c, c->words[value_word], &w.value)) ||
         command_client(c, &exit_code) == NULL)
         return work_end(&w, exit_code);
     op->key = command_slice(&w.key);

@@ -190,6 +190,8 @@ static int run_import(struct context *c, struct import *im)
 int transfer_import(struct context *c)
 {
     const char *name = c->words_count > 0 ? c->words[0] : "-";
+    if (strcmp(name, "-") == 0 && !command_stdin(c))
+        return 2;
     struct import *im = calloc(1, sizeof *im);
     if (im == NULL)
         return command_fail(DUET_NOMEMORY, "out of memory");
