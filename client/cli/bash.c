@@ -1,6 +1,8 @@
 /* bash: the command table as a completion script for bash. It needs no other package. */
 #include "client/cli/command.h"
 
+#define NAMES "words=$(\"${COMP_WORDS[0]}\" context list -o raw 2>/dev/null) ;;\n"
+
 static void print_commands(FILE *to)
 {
     for (size_t i = 0; i < commands_count; i++)
@@ -46,10 +48,15 @@ static void print_flags_with_value(FILE *to)
 static void print_choices_of_flags(FILE *to)
 {
     for (size_t i = 0; i < flags_rows_count; i++) {
-        if (flags_rows[i].kind != FLAG_KIND_TEXT || strchr(flags_rows[i].value, '|') == NULL)
+        bool names = strcmp(flags_rows[i].value, "NAME") == 0;
+        if (!names && strchr(flags_rows[i].value, '|') == NULL)
             continue;
         fputs("        ", to);
         print_pattern(&flags_rows[i], to);
+        if (names) {
+            fputs(") " NAMES, to);
+            continue;
+        }
         fputs(") words=\"", to);
         print_words(flags_rows[i].value, to);
         fputs("\" ;;\n", to);
@@ -80,6 +87,8 @@ static void print_words_of_commands(FILE *to)
                 fputs("\" ;;\n", to);
             } else if (strcmp(word.text, "COMMAND") == 0) {
                 fputs("words=$commands ;;\n", to);
+            } else if (strcmp(word.text, "NAME") == 0) {
+                fputs(NAMES, to);
             } else if (strcmp(word.text, "FILE") == 0) {
                 fputs("files=1 ;;\n", to);
             } else {

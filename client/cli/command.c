@@ -55,14 +55,15 @@ const struct command commands[] = {
     {SECTION_MANY, "mput", "KEY VALUE [KEY VALUE]...", "store many values, each on its own", 0,
      OUTPUTS_ALL, keys_mput, ""},
     {SECTION_MANY, "import", "[FILE]", "store the records of a file or of stdin", FLAG_TRANSFER,
-     OUTPUTS_TEXT, transfer_import,
+     OUTPUTS_REPORT, transfer_import,
      "tsv:   a line is key, tab, value; in both, tab, newline and backslash are written \\t \\n "
      "\\\\\n"
      "jsonl: a line is {\"key\": \"...\", \"value\": \"...\"}; what is not UTF-8 is written in "
      "base64 as\n"
      "       \"key64\", \"value64\"\n"
      "Without --format the name's end decides (.jsonl, .json), otherwise tsv.\n"},
-    {SECTION_MANY, "export", "", "print all records", FLAG_TRANSFER, OUTPUTS_TEXT, transfer_export,
+    {SECTION_MANY, "export", "", "print all records", FLAG_TRANSFER,
+     OUTPUTS_TEXT | 1u << OUTPUT_JSONL, transfer_export,
      "The formats are those of import. The order is that of the keys' SHA-256. It is no snapshot:\n"
      "what is written meanwhile may or may not be seen.\n"},
 
@@ -80,6 +81,13 @@ const struct command commands[] = {
     {SECTION_SELF, "help", "[COMMAND]", "show help, of one command or of all", 0, OUTPUTS_TEXT,
      help_run, ""},
     {SECTION_SELF, "version", "", "show the version", 0, OUTPUTS_TEXT, help_version, ""},
+    {SECTION_SELF, "context", "[list|add|use|remove] [NAME] [ROUTERS]",
+     "name sets of routers, and choose one", 0, OUTPUTS_REPORT | 1u << OUTPUT_RAW, contexts_run,
+     "  duet context add prod tcp://10.0.0.1:7400,tcp://10.0.0.2:7400\n"
+     "  duet context use prod         from now on; `use default` ends it\n"
+     "  duet get apple --context prod this once\n"
+     "Kept in $XDG_CONFIG_HOME/duet/contexts, else ~/.config/duet/contexts. Routers come from\n"
+     "--routers, else --context, DUET_ROUTERS, the context in use, tcp://127.0.0.1:7400.\n"},
     {SECTION_SELF, "completion", "bash", "print the completion script of a shell", 0, OUTPUTS_TEXT,
      bash_run, "For this shell only:  . <(duet completion bash)\n"},
     {SECTION_SELF, "manual", "", "print the manual page, for man(1)", 0, OUTPUTS_TEXT, manual_run,
@@ -282,6 +290,18 @@ bool command_value(const struct context *c, const char *word, struct buffer *out
 void command_print_json(const struct context *c, json_t *object)
 {
     text_json_print(object, c->output == OUTPUT_JSONL, stdout);
+}
+
+void command_print_json_list(const struct context *c, json_t *array)
+{
+    size_t i;
+    json_t *object;
+    if (c->output != OUTPUT_JSONL) {
+        text_json_print(array, false, stdout);
+        return;
+    }
+    json_array_foreach(array, i, object) text_json_print(json_incref(object), true, stdout);
+    json_decref(array);
 }
 
 const char *command_version(struct duet_version v, char *text)

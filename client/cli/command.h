@@ -12,6 +12,7 @@
 
 #include <signal.h>
 
+#include "client/cli/contexts.h"
 #include "client/cli/flags.h"
 #include "client/cli/text.h"
 #include "client/duet.h"
@@ -34,7 +35,9 @@ struct context {
     struct flags flags;
     enum command_output output;
     enum text_format key_format;
-    const char *routers;        /* flag, environment or default */
+    const char *routers;        /* flags, environment, the context in use, or the default */
+    struct contexts_entry *entry; /* where routers lie that come from a context */
+    const char *name;           /* of the context, or NULL */
     struct duet_client *client; /* opened when first needed */
     char *client_for;           /* the settings that it was opened with */
     bool quiet_connect;         /* to fail to connect, soon and without words, is no accident */
@@ -108,8 +111,9 @@ static inline bool command_json(const struct context *c)
     return c->output == OUTPUT_JSON || c->output == OUTPUT_JSONL;
 }
 
-/* Print and free. */
+/* Print and free: an object; and an array, of which jsonl prints the elements, each on its line. */
 void command_print_json(const struct context *c, json_t *object);
+void command_print_json_list(const struct context *c, json_t *array);
 /* The version as "E.S", in text of at least 48 bytes. */
 const char *command_version(struct duet_version v, char *text);
 
@@ -139,6 +143,7 @@ int help_run(struct context *c);
 int help_version(struct context *c);
 int bash_run(struct context *c);
 int manual_run(struct context *c);
+int contexts_run(struct context *c);
 int repl_run(struct context *c);
 
 #endif

@@ -69,6 +69,14 @@ static void add_files(struct complete *c)
         closedir(folder);
 }
 
+static void add_contexts(struct complete *c)
+{
+    struct contexts_entry entry;
+    bool current;
+    for (size_t i = 0; contexts_entry(i, &entry, &current); i++)
+        add(c, entry.name, strlen(entry.name));
+}
+
 static const struct flag_row *flag_of(const char *word)
 {
     char name[FLAGS_LONG_SIZE];
@@ -124,6 +132,8 @@ static void complete_argument(struct complete *c, const struct before *b)
         add_choices(c, word.text);
     else if (strcmp(word.text, "COMMAND") == 0)
         add_commands(c);
+    else if (strcmp(word.text, "NAME") == 0)
+        add_contexts(c);
     else if (strcmp(word.text, "FILE") == 0)
         add_files(c);
 }
@@ -148,6 +158,8 @@ void complete_words(const struct words *words, struct complete *ret)
     if (b.waiting != NULL) {
         if (strchr(b.waiting->value, '|') != NULL)
             add_choices(ret, b.waiting->value);
+        else if (strcmp(b.waiting->value, "NAME") == 0)
+            add_contexts(ret);
     } else if (ret->current[0] == '-') {
         add_flags(ret, FLAG_GLOBAL | (b.command == NULL ? 0 : b.command->groups));
     } else if (b.command != NULL) {

@@ -30,7 +30,9 @@ enum flag_group {
 #define CLI_FLAGS(X)                                                                               \
     /* kind  field        letter default   group            value    sentence                  */  \
     X(TEXT, routers,      0,   "",         FLAG_GLOBAL,     "LIST",                                \
-      "router addresses (or DUET_ROUTERS); default tcp://127.0.0.1:7400")                          \
+      "router addresses (or DUET_ROUTERS) [tcp://127.0.0.1:7400]")                                 \
+    X(TEXT, context,      0,   "",         FLAG_GLOBAL,     "NAME",                                \
+      "the routers of this context (see `duet help context`)")                                     \
     X(UINT, timeout,      0,   "5000",     FLAG_GLOBAL,     "MS",                                  \
       "how long one operation may take")                                                           \
     X(TEXT, output,       'o', "auto",     FLAG_GLOBAL,     "auto|table|json|jsonl|raw|hex",       \

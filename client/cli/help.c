@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#define LEFT_WIDTH 30
+
 void help_all(FILE *to)
 {
     fprintf(to, "duet %s: a distributed key-value store\n\n  duet COMMAND [WORDS] [FLAGS]\n",
@@ -11,8 +13,12 @@ void help_all(FILE *to)
         char left[64];
         if (i == 0 || command->section != commands[i - 1].section)
             fprintf(to, "\n%s\n", command_sections[command->section]);
-        snprintf(left, sizeof left, "%s %s", command->name, command->words);
-        fprintf(to, "  %-30s %s\n", left, command->sentence);
+        int used = snprintf(left, sizeof left, "%s %s", command->name, command->words);
+        /* What is wide gets a line of its own. */
+        if (used <= LEFT_WIDTH)
+            fprintf(to, "  %-*s %s\n", LEFT_WIDTH, left, command->sentence);
+        else
+            fprintf(to, "  %s\n%*s%s\n", left, LEFT_WIDTH + 3, "", command->sentence);
     }
     fputs("\nFlags\n", to);
     flags_print(to, FLAG_GLOBAL);

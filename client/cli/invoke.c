@@ -8,12 +8,36 @@
 #define TIMEOUT_MAX_MS 3600000
 #define ROUTER_DEFAULT "tcp://127.0.0.1:7400"
 
-static void choose_routers(struct context *c)
+/* Flags, environment, file, default. 0, or the exit code. */
+int invoke_routers(struct context *c)
 {
     const char *environment = getenv("DUET_ROUTERS");
-    c->routers = c->flags.routers[0] != 0                     ? c->flags.routers
-                 : environment != NULL && environment[0] != 0 ? environment
-                                                              : ROUTER_DEFAULT;
+    struct error error;
+    c->name = NULL;
+    if (c->entry == NULL)
+        c->entry = calloc(1, sizeof *c->entry);
+    if (c->entry == NULL)
+        return command_fail(DUET_NOMEMORY, "out of memory");
+    if (c->flags.routers[0] != 0) {
+        c->routers = c->flags.routers;
+        return 0;
+    }
+    bool named = c->flags.context[0] != 0;
+    c->routers = ROUTER_DEFAULT;
+    if (strcmp(c->flags.context, CONTEXTS_DEFAULT) == 0)
+        return 0;
+    if (!named && environment != NULL && environment[0] != 0) {
+        c->routers = environment;
+        return 0;
+    }
+    enum status s = contexts_find(named ? c->flags.context : NULL, c->entry, &error);
+    if (s == STATUS_NOTFOUND)
+        return 0;
+    if (s != STATUS_OK)
+        return command_fail(DUET_CONFIG, "%s", error.message);
+    c->routers = c->entry->routers;
+    c->name = c->entry->name;
+    return 0;
 }
 
 static int check_output(const struct context *c, const struct command *command)
@@ -73,12 +97,14 @@ static int check_literals(const struct context *c, const struct command *command
 
 static int run(struct context *c, const struct command *command)
 {
-    choose_routers(c);
     int code = check_flags(c, command);
     if (code == 0)
         code = check_words(c, command);
     if (code == 0)
         code = check_literals(c, command);
+    /* A context that is wrong must not keep anybody from setting it right. */
+    if (code == 0 && command->section != SECTION_SELF)
+        code = invoke_routers(c);
     if (code != 0)
         return code;
     code = command->run(c);

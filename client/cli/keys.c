@@ -44,11 +44,30 @@ static void json_version(json_t *object, struct duet_version v)
         json_object_set_new(object, "version", json_string(command_version(v, text)));
 }
 
+static void print_key(const struct context *c, struct bytes key)
+{
+    if (c->key_format == TEXT_RAW)
+        text_print_escaped(key, stdout);
+    else
+        text_print(c->key_format, key, stdout);
+}
+
+static void print_row(const struct context *c, struct bytes key, const struct duet_result *result)
+{
+    char text[48];
+    printf("%-12s ", command_version(duet_result_version(result), text));
+    print_key(c, key);
+    putchar('\t');
+    text_print_escaped(command_bytes(duet_result_value(result)), stdout);
+    putchar('\n');
+}
+
+#define ROW_HEAD "VERSION      KEY\tVALUE\n"
+
 static void print_value(const struct context *c, struct bytes value)
 {
     text_print(c->output == OUTPUT_HEX ? TEXT_HEX : TEXT_RAW, value, stdout);
-    bool people = c->output == OUTPUT_TABLE || c->output == OUTPUT_HEX ||
-                  (c->output == OUTPUT_AUTO && isatty(STDOUT_FILENO));
+    bool people = c->output == OUTPUT_HEX || (c->output == OUTPUT_AUTO && isatty(STDOUT_FILENO));
     if (people)
         putchar('\n');
 }
@@ -132,6 +151,9 @@ int keys_get(struct context *c)
         text_json_set(object, "value", value);
         json_version(object, duet_result_version(w.result));
         command_print_json(c, object);
+    } else if (c->output == OUTPUT_TABLE) {
+        fputs(ROW_HEAD, stdout);
+        print_row(c, buffer_view(&w.key), w.result);
     } else {
         print_value(c, value);
     }
@@ -225,7 +247,7 @@ int keys_incr(struct context *c)
         json_version(object, duet_result_version(w.result));
         command_print_json(c, object);
     } else {
-        printf("%lld\n", (long long)sum);
+        printf("%lld%s", (long long)sum, c->output == OUTPUT_RAW ? "" : "\n");
     }
     return work_end(&w, 0);
 }
@@ -451,7 +473,7 @@ static uint32_t flags_of(const struct duet_result *result)
     return result == NULL ? 0 : duet_result_flags(result);
 }
 
-static void print_one_json(const struct many *m, size_t i)
+static json_t *json_one(const struct many *m, size_t i)
 {
     const struct duet_result *result = m->results[i];
     enum duet_code code = code_of(result);
@@ -462,19 +484,20 @@ static void print_one_json(const struct many *m, size_t i)
         json_object_set_new(object, "error", json_string(duet_code_name(code)));
     else
         json_version(object, duet_result_version(result));
-    text_json_print(object, true, stdout);
+    return object;
 }
 
 static void print_one_value(const struct context *c, const struct many *m, size_t i)
 {
     struct bytes value = command_bytes(duet_result_value(m->results[i]));
+    if (c->output == OUTPUT_TABLE) {
+        print_row(c, buffer_view(&m->keys[i]), m->results[i]);
+        return;
+    }
     if (c->output == OUTPUT_RAW || c->output == OUTPUT_HEX) {
         text_print(c->output == OUTPUT_HEX ? TEXT_HEX : TEXT_RAW, value, stdout);
     } else {
-        if (c->key_format == TEXT_RAW)
-            text_print_escaped(buffer_view(&m->keys[i]), stdout);
-        else
-            text_print(c->key_format, buffer_view(&m->keys[i]), stdout);
+        print_key(c, buffer_view(&m->keys[i]));
         putchar('\t');
         text_print_escaped(value, stdout);
     }
@@ -485,19 +508,26 @@ static void print_one_value(const struct context *c, const struct many *m, size_
 static int report_many(const struct context *c, const struct many *m, bool values)
 {
     int exit_code = 0;
+    json_t *list = json_array();
+    if (values && c->output == OUTPUT_TABLE)
+        fputs(ROW_HEAD, stdout);
     for (size_t i = 0; i < m->count; i++) {
         enum duet_code code = code_of(m->results[i]);
         int own = command_exit_code(code, flags_of(m->results[i]));
         if (own != 0 && exit_code <= 1)
             exit_code = own;
         if (command_json(c))
-            print_one_json(m, i);
+            json_array_append_new(list, json_one(m, i));
         else if (code != DUET_OK)
             command_fail(code, "%.*s: %s", (int)m->keys[i].size, (char *)m->keys[i].data,
                          duet_code_text(code));
         else if (values)
             print_one_value(c, m, i);
     }
+    if (command_json(c))
+        command_print_json_list(c, list);
+    else
+        json_decref(list);
     return exit_code;
 }
 

@@ -1,5 +1,6 @@
 /* duet: the command line. */
 #include <signal.h>
+#include <stdlib.h>
 
 #include "client/cli/invoke.h"
 
@@ -12,5 +13,6 @@ int main(int argc, char **argv)
     flags_default(&flags);
     int code = invoke_words(&c, &flags, argc, argv);
     command_disconnect(&c);
+    free(c.entry);
     return code;
 }

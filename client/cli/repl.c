@@ -234,10 +234,21 @@ static void on_signal(int number)
     command_interrupted = 1;
 }
 
+/* The prompt names the context: who deletes should see where. */
+static void set_prompt(struct repl *r)
+{
+    r->context->flags = r->base;
+    if (invoke_routers(r->context) != 0)
+        r->context->routers = "?";
+    snprintf(r->prompt, sizeof r->prompt, "%s> ",
+             r->context->name != NULL ? r->context->name : "duet");
+}
+
 static void greet(struct repl *r)
 {
     struct duet_client_info info = {0};
     int code;
+    set_prompt(r);
     printf("duet %s; help lists the commands, Tab completes, quit leaves\n", duet_version_text());
     r->context->quiet_connect = true;
     if (command_client(r->context, &code) != NULL)
@@ -255,6 +266,7 @@ static void read_lines(struct repl *r)
     while (!r->over) {
         int size = 0;
         r->dropped = false;
+        set_prompt(r);
         fflush(stdout);
         /* Before the prompt shows: who sees it may type, and every key counts. */
         el_set(r->edit, EL_PREP_TERM, 1);

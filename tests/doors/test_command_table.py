@@ -27,7 +27,7 @@ def duet(*words):
 def help_rows():
     """{name: words} of `duet help`."""
     text = duet("help").split("\nFlags\n")[0]
-    rows = re.findall(r"^  (\w+)((?: \S+)*?)  +\S", text, re.M)
+    rows = re.findall(r"^  (\w+)((?: \S+)*?)(?:  +|\n   +)\S", text, re.M)
     return {name: words.strip() for name, words in rows if name != "duet"}
 
 
