@@ -68,11 +68,25 @@ const struct command commands[] = {
      "what is written meanwhile may or may not be seen.\n"},
 
     {SECTION_CLUSTER, "status", "", "show the cluster: what works, what does not, what to do", 0,
-     OUTPUTS_REPORT, cluster_status, "Ends with 0 only if all is well.\n"},
+     OUTPUTS_REPORT, screen_run,
+     "Asks every router that is named and every node, each by itself. What is wrong stands last, "
+     "with\n"
+     "what to do about it. Ends with 0 only if all is well.\n"},
+    {SECTION_CLUSTER, "explain", "KEY", "show everything about the place of a key", 0,
+     OUTPUTS_REPORT, cluster_explain,
+     "Hash tag, digest, partition, epoch, primary and copies with their addresses, the key's "
+     "version,\n"
+     "and which routers say so. The key is read, as get does it.\n"},
     {SECTION_CLUSTER, "where", "KEY", "show which nodes hold a key", 0, OUTPUTS_REPORT,
-     cluster_where, ""},
-    {SECTION_CLUSTER, "ping", "", "ask each router whether it is there", 0, OUTPUTS_REPORT,
-     cluster_ping, ""},
+     cluster_where, "The map's answer alone; nothing is read. See explain.\n"},
+    {SECTION_CLUSTER, "check", "", "report the cluster's health to a monitor", FLAG_CHECK,
+     OUTPUTS_TEXT, check_run,
+     "nagios:     one line with performance data; ends with 0 ok, 1 warning (something is down, "
+     "nobody\n"
+     "            is refused), 2 critical, 3 unknown\n"
+     "prometheus: metrics as text, for the textfile collector; ends as status does\n"},
+    {SECTION_CLUSTER, "ping", "", "ask each router whether it is there", FLAG_PING, OUTPUTS_REPORT,
+     ping_run, "Answered by the loop that serves. Ends with 3 when one does not answer.\n"},
     {SECTION_CLUSTER, "bench", "", "measure throughput and latency", FLAG_BENCH, OUTPUTS_REPORT,
      bench_run,
      "A closed loop: each connection sends --pipeline operations and waits for all. The keys are\n"

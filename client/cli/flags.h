@@ -24,6 +24,8 @@ enum flag_group {
     FLAG_BENCH = 8,
     FLAG_EXPIRY = 16,
     FLAG_EXPIRY_CONDITION = 32,
+    FLAG_CHECK = 64,
+    FLAG_PING = 128,
 };
 
 /* clang-format off */
@@ -65,8 +67,12 @@ enum flag_group {
       "only if the key then goes later (without an expiry it never goes)")                         \
     X(BOOL, if_earlier,   0,   "",         FLAG_EXPIRY_CONDITION, "",                              \
       "only if the key then goes earlier")                                                         \
-    X(TEXT, format,       0,   "",         FLAG_TRANSFER,   "tsv|jsonl",                           \
-      "of the records; without it the name's end decides, else tsv")                               \
+    X(TEXT, format,       0,   "",         FLAG_TRANSFER | FLAG_CHECK, "tsv|jsonl|nagios|prometheus", \
+      "records: tsv or jsonl (by the name's end, else tsv); check: nagios, or prometheus")         \
+    X(BOOL, histogram,    0,   "",         FLAG_PING,       "",                                    \
+      "show how the times are spread, of 1000 unless --count is given")                            \
+    X(UINT, count,        0,   "0",        FLAG_PING,       "N",                                   \
+      "ask so many times, one after the other (0: once)")                                          \
     X(UINT, connections,  'c', "50",       FLAG_BENCH,      "N",                                   \
       "connections")                                                                               \
     X(UINT, pipeline,     'p', "16",       FLAG_BENCH,      "N",                                   \

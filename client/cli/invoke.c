@@ -1,7 +1,9 @@
 #include "client/cli/invoke.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "client/cli/help.h"
 
@@ -95,6 +97,19 @@ static int check_literals(const struct context *c, const struct command *command
     return 0;
 }
 
+/* Has all been written that was printed? A reader that has gone, like head, is no accident. */
+static int check_written(void)
+{
+    struct pollfd fd = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return 0;
+    int cause = errno;
+    clearerr(stdout);
+    if (cause == EPIPE || (poll(&fd, 1, 0) > 0 && (fd.revents & POLLERR) != 0))
+        return 0;
+    return command_fail(DUET_IO, "cannot write: %s", strerror(cause));
+}
+
 static int run(struct context *c, const struct command *command)
 {
     int code = check_flags(c, command);
@@ -107,10 +122,10 @@ static int run(struct context *c, const struct command *command)
         code = invoke_routers(c);
     if (code != 0)
         return code;
+    errno = 0;
     code = command->run(c);
-    if (fflush(stdout) != 0 && code == 0)
-        code = errno == EPIPE ? 0 : command_fail(DUET_IO, "cannot write: %s", strerror(errno));
-    return code;
+    int failed = check_written();
+    return code == 0 ? failed : code;
 }
 
 static int run_words(struct context *c, int count, char **words)

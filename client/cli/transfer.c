@@ -31,7 +31,7 @@ static int choose_format(const struct context *c, const char *file, enum line_fo
              (ends_with(file, ".jsonl") || ends_with(file, ".json")))
         *ret = LINE_JSONL;
     else if (name[0] != 0 && strcmp(name, "tsv") != 0)
-        return command_fail(DUET_USAGE, "--format '%s' is neither tsv nor jsonl", name);
+        return command_fail(DUET_USAGE, "--format: records are tsv or jsonl, not %s", name);
     return 0;
 }
 

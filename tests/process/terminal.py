@@ -50,14 +50,14 @@ class Terminal:
         shown = self.wait(PROMPT)
         return shown[:-len(PROMPT)].split("\n", 1)[1]
 
-    def finish(self, keys, timeout=30):
-        """Type, and wait until it ends; its exit code."""
+    def finish(self, keys, timeout=30, raw=False):
+        """Type, and wait until it ends; its exit code. raw: text keeps colours."""
         self.send(keys)
         until = time.monotonic() + timeout
         while self._read():
             if time.monotonic() > until:
                 raise Failed(f"it does not end but shows {self.text!r}")
-        self.text = plain(self.text)
+        self.text = self.text if raw else plain(self.text)
         self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         os.close(self.fd)
         return self.code
