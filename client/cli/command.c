@@ -89,8 +89,13 @@ const struct command commands[] = {
      ping_run, "Answered by the loop that serves. Ends with 3 when one does not answer.\n"},
     {SECTION_CLUSTER, "bench", "", "measure throughput and latency", FLAG_BENCH, OUTPUTS_REPORT,
      bench_run,
-     "A closed loop: each connection sends --pipeline operations and waits for all. The keys are\n"
-     "bench:000000000 and following; run --mix fill first to read what exists.\n"},
+     "Closed loop: each connection sends --pipeline operations at once and the next when all are\n"
+     "answered. With --rate an open loop: operations are due at even times, --pipeline is how "
+     "many\n"
+     "may be in flight on a connection, and latency counts from when an operation was due. The "
+     "keys\n"
+     "are bench:0000000000 and following (16 bytes); run --mix fill first to read what exists. ^C\n"
+     "ends it early, with figures.\n"},
 
     {SECTION_SELF, "help", "[COMMAND]", "show help, of one command or of all", 0, OUTPUTS_TEXT,
      help_run, ""},
@@ -166,6 +171,21 @@ int command_exit_code(enum duet_code code, uint32_t flags)
 }
 
 volatile sig_atomic_t command_interrupted;
+
+static void on_interrupt(int number)
+{
+    (void)number;
+    if (command_interrupted)
+        _exit(130);
+    command_interrupted = 1;
+}
+
+void command_catch_interrupt(void)
+{
+    struct sigaction action = {.sa_handler = on_interrupt};
+    sigaction(SIGINT, &action, NULL);
+}
+
 static uint64_t script_line; /* 0: not in a script */
 
 void command_at_line(uint64_t number)

@@ -88,6 +88,8 @@ void command_at_line(uint64_t number);
 
 /* Not 0: the user does not want to wait any longer (^C). Long work looks at it and ends early. */
 extern volatile sig_atomic_t command_interrupted;
+/* From now on ^C sets it; a second one, before it was cleared, ends the program. */
+void command_catch_interrupt(void);
 
 /* The bytes of a key word, in the key format; into out (cleared before). False: printed why. */
 bool command_key(const struct context *c, const char *word, struct buffer *out);

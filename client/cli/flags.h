@@ -84,11 +84,21 @@ enum flag_group {
     X(UINT, operations,   'n', "0",        FLAG_BENCH,      "N",                                   \
       "how many operations")                                                                       \
     X(TEXT, mix,          0,   "mixed",    FLAG_BENCH,      "read|write|mixed|fill",               \
-      "mixed: half of each; fill: each key once, in order")                                        \
+      "mixed: see --reads; fill: each key once, in order")                                         \
+    X(UINT, reads,        0,   "50",       FLAG_BENCH,      "PERCENT",                             \
+      "how many operations of the mix mixed are reads")                                            \
+    X(UINT, rate,         0,   "0",        FLAG_BENCH,      "N",                                   \
+      "open loop: so many operations a second, whether answers come or not (0: closed loop)")      \
+    X(TEXT, distribution, 0,   "uniform",  FLAG_BENCH,      "uniform|zipfian",                     \
+      "how often which key comes")                                                                 \
+    X(TEXT, theta,        0,   "0.99",     FLAG_BENCH,      "NUMBER",                              \
+      "how uneven zipfian is, above 0 and below 1")                                                \
     X(UINT, keys,         'k', "100000",   FLAG_BENCH,      "N",                                   \
       "different keys")                                                                            \
     X(UINT, value_size,   'd', "100",      FLAG_BENCH,      "BYTES",                               \
-      "size of a value")
+      "size of a value")                                                                           \
+    X(UINT, value_size_max, 0, "0",        FLAG_BENCH,      "BYTES",                               \
+      "sizes from --value-size to this, evenly (0: all alike)")
 /* clang-format on */
 
 #define FLAG_TYPE_TEXT const char *

@@ -226,14 +226,6 @@ static bool edit_begin(struct repl *r)
     return true;
 }
 
-static void on_signal(int number)
-{
-    (void)number;
-    if (command_interrupted)
-        _exit(130);
-    command_interrupted = 1;
-}
-
 /* The prompt names the context: who deletes should see where. */
 static void set_prompt(struct repl *r)
 {
@@ -288,8 +280,7 @@ static int run_terminal(struct repl *r)
 {
     if (!edit_begin(r))
         return command_fail(DUET_NOMEMORY, "cannot use this terminal");
-    struct sigaction action = {.sa_handler = on_signal};
-    sigaction(SIGINT, &action, NULL);
+    command_catch_interrupt();
     greet(r);
     read_lines(r);
     signal(SIGINT, SIG_DFL);
