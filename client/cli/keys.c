@@ -67,9 +67,15 @@ static void print_row(const struct context *c, struct bytes key, const struct du
 static void print_value(const struct context *c, struct bytes value)
 {
     text_print(c->output == OUTPUT_HEX ? TEXT_HEX : TEXT_RAW, value, stdout);
-    bool people = c->output == OUTPUT_HEX || (c->output == OUTPUT_AUTO && isatty(STDOUT_FILENO));
-    if (people)
+    if (c->output == OUTPUT_HEX || c->output == OUTPUT_TABLE ||
+        (c->output == OUTPUT_AUTO && isatty(STDOUT_FILENO)))
         putchar('\n');
+}
+
+/* Behind a number: it is a line, unless exact bytes are wanted. */
+static const char *line_end(const struct context *c)
+{
+    return c->output == OUTPUT_RAW ? "" : "\n";
 }
 
 #define SHOWN_MAX 60 /* bytes of a value in a message */
@@ -247,7 +253,7 @@ int keys_incr(struct context *c)
         json_version(object, duet_result_version(w.result));
         command_print_json(c, object);
     } else {
-        printf("%lld%s", (long long)sum, c->output == OUTPUT_RAW ? "" : "\n");
+        printf("%lld%s", (long long)sum, line_end(c));
     }
     return work_end(&w, 0);
 }
@@ -281,6 +287,16 @@ static int report_value(const struct context *c, const struct work *w)
     } else if (duet_result_has_value(w->result)) {
         print_value(c, command_bytes(duet_result_value(w->result)));
     }
+    return 0;
+}
+
+/* The same of a value that is a number. */
+static int report_number(const struct context *c, const struct work *w)
+{
+    if (w->error.code != DUET_OK || w->result == NULL || command_json(c))
+        return report_value(c, w);
+    text_print(TEXT_RAW, command_bytes(duet_result_value(w->result)), stdout);
+    fputs(line_end(c), stdout);
     return 0;
 }
 
@@ -381,9 +397,9 @@ int keys_ttl(struct context *c)
                             has ? json_integer((json_int_t)expiry.left_ms) : json_null());
         command_print_json(c, object);
     } else if (expiry.expiry_ms == 0) {
-        printf("none\n");
+        printf("none%s", line_end(c));
     } else {
-        printf("%llu\n", (unsigned long long)expiry.left_ms);
+        printf("%llu%s", (unsigned long long)expiry.left_ms, line_end(c));
     }
     return work_end(&w, 0);
 }
@@ -391,7 +407,7 @@ int keys_ttl(struct context *c)
 int keys_add(struct context *c)
 {
     struct duet_operation op = {.kind = DUET_ADD, .want = DUET_WANT_NEW};
-    return run_write(c, &op, 1, report_value);
+    return run_write(c, &op, 1, report_number);
 }
 
 int keys_append(struct context *c)
