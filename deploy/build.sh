@@ -2,7 +2,7 @@
 
 PACKAGES_BUILD="gcc libc6-dev cmake ninja-build pkg-config protobuf-c-compiler libprotobuf-c-dev
     libzmq3-dev libczmq-dev libssl-dev liblmdb-dev libxxhash-dev libjansson-dev uthash-dev
-    libsystemd-dev"
+    libedit-dev libsystemd-dev"
 PACKAGES_TESTS="libcmocka-dev python3 python3-zmq python3-protobuf protobuf-compiler g++ libuv1-dev
     abigail-tools doxygen mandoc systemd strace"
 PACKAGES_MODEL="spin"  # only for tests/run --long and tests/run model

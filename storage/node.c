@@ -434,7 +434,7 @@ static void on_map_request(struct core *c, uint64_t source)
     X(operations) X(reads) X(writes) X(duplicates) X(refused_unavailable) X(refused_busy)          \
     X(refused_full) X(malformed) X(stale_messages) X(retransmits) X(gaps) X(truncated_entries)     \
     X(commits) X(fetches) X(peers_up) X(partitions_led) X(partitions_open) X(partitions_dirty)     \
-    X(pending_entries)
+    X(pending_entries) X(disk_full)
 
 static void on_status_request(struct node *n, uint64_t source)
 {
@@ -703,6 +703,7 @@ void node_count(const struct node *n, struct node_counters *ret)
     const struct core *c = &n->core;
     *ret = c->counters;
     ret->pending_entries = c->pending.count;
+    ret->disk_full = c->space_low;
     for (uint32_t i = 0; i < c->peers_count; i++)
         ret->peers_up += c->peers[i].up;
     for (uint32_t slot = 1; slot <= c->slots_count; slot++) {

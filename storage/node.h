@@ -142,6 +142,7 @@ struct node_counters {
     uint64_t malformed, stale_messages, retransmits, gaps, truncated_entries, commits, fetches;
     uint64_t lapses; /* keys past their expiry that were let go */
     uint64_t peers_up, partitions_led, partitions_open, partitions_dirty, pending_entries;
+    uint64_t disk_full; /* 1: writes are refused until there is room */
 };
 void node_count(const struct node *n, struct node_counters *ret);
 

@@ -8,6 +8,7 @@
 struct ask {
     const char *address;
     struct bytes question; /* a frame */
+    bool skip;             /* do not ask */
 
     /* Set by ask_all(). */
     bool answered;
@@ -18,7 +19,7 @@ struct ask {
 };
 
 /* Send each question once its link is connected, take the first frame that comes back. Returns when
- * all have answered or the time is over: how many have. */
+ * all have answered or the time is over, which it is sooner once some have: how many have. */
 size_t ask_all(struct ask *asks, size_t count, uint64_t timeout_ms);
 
 #endif

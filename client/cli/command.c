@@ -8,73 +8,189 @@
 #include "proto/limits.h"
 
 #define CONNECT_WAIT_MS 2000 /* a router that listens answers within this time */
+#define QUIET_WAIT_MS   300  /* when nobody has asked for anything yet */
 
 #define VALUE_HELP                                                                                 \
     "VALUE is taken as it is; - reads it from stdin, to the last byte.\n"                          \
     "A key has 1 to 480 bytes, a value up to 1 MiB unless the nodes allow more.\n"
 
-const struct command commands[COMMANDS_COUNT] = {
-    {"get", "KEY", "print the value of a key", 1, 1, 0, keys_get,
+const char *const command_sections[SECTIONS_COUNT] = {"Keys", "Many keys", "The cluster",
+                                                      "This program"};
+
+const struct command commands[] = {
+    {SECTION_KEYS, "get", "KEY", "print the value of a key", 0, OUTPUTS_ALL, keys_get,
      "On a terminal a newline follows the value; elsewhere, and with -o raw, nothing does.\n"},
-    {"put", "KEY VALUE", "store a value", 2, 2, FLAG_CONDITION | FLAG_EXPIRY, keys_put, VALUE_HELP},
-    {"del", "KEY", "delete a key", 1, 1, FLAG_CONDITION, keys_del, ""},
-    {"incr", "KEY [DELTA]", "add to a number (default 1), print the sum", 1, 2, 0, keys_incr,
+    {SECTION_KEYS, "put", "KEY VALUE", "store a value", FLAG_CONDITION | FLAG_EXPIRY, OUTPUTS_ALL,
+     keys_put, VALUE_HELP},
+    {SECTION_KEYS, "del", "KEY", "delete a key", FLAG_CONDITION, OUTPUTS_ALL, keys_del, ""},
+    {SECTION_KEYS, "incr", "KEY [DELTA]", "add to a number (default 1), print the sum", 0,
+     OUTPUTS_ALL, keys_incr,
      "The value is a decimal 64-bit integer; a key that does not exist counts as 0.\n"},
-    {"cas", "KEY EXPECTED NEW", "store NEW if the value is EXPECTED", 3, 3, 0, keys_cas,
-     VALUE_HELP},
-    {"add", "KEY NUMBER", "add a decimal number exactly, print the sum", 2, 2, 0, keys_add,
-     "A number is [-]digits[.digits] with at most 34 digits, like the sum; a key that does not exist\n"
-     "counts as 0. The sum is written as short as possible.\n"},
-    {"append", "KEY VALUE", "put a value behind what is there", 2, 2, FLAG_CONDITION, keys_append,
-     VALUE_HELP},
-    {"setrange", "KEY OFFSET VALUE", "put a value over what is there, from a byte on", 3, 3,
-     FLAG_CONDITION, keys_setrange, "A gap is filled with zero bytes.\n" VALUE_HELP},
-    {"getset", "KEY VALUE", "store a value, print the one before", 2, 2, FLAG_CONDITION, keys_getset,
+    {SECTION_KEYS, "add", "KEY NUMBER", "add a decimal number exactly, print the sum", 0,
+     OUTPUTS_ALL, keys_add,
+     "A number is [-]digits[.digits] with at most 34 digits, like the sum; a key that does not\n"
+     "exist counts as 0. The sum is written as short as possible.\n"},
+    {SECTION_KEYS, "cas", "KEY EXPECTED NEW", "store NEW if the value is EXPECTED", 0, OUTPUTS_ALL,
+     keys_cas, VALUE_HELP},
+    {SECTION_KEYS, "append", "KEY VALUE", "put a value behind what is there", FLAG_CONDITION,
+     OUTPUTS_ALL, keys_append, VALUE_HELP},
+    {SECTION_KEYS, "setrange", "KEY OFFSET VALUE", "put a value over what is there, from a byte on",
+     FLAG_CONDITION, OUTPUTS_ALL, keys_setrange, "A gap is filled with zero bytes.\n" VALUE_HELP},
+    {SECTION_KEYS, "getset", "KEY VALUE", "store a value, print the one before", FLAG_CONDITION,
+     OUTPUTS_ALL, keys_getset,
      "When there was none, nothing is printed, and the command ends with 0 all the same.\n"
      VALUE_HELP},
-    {"getdel", "KEY", "delete a key, print the value that it had", 1, 1, FLAG_CONDITION, keys_getdel,
-     ""},
-    {"expire", "KEY TIME", "let a key go after a time", 2, 2,
-     FLAG_CONDITION | FLAG_EXPIRY_CONDITION, keys_expire,
+    {SECTION_KEYS, "getdel", "KEY", "delete a key, print the value that it had", FLAG_CONDITION,
+     OUTPUTS_ALL, keys_getdel, ""},
+    {SECTION_KEYS, "expire", "KEY TIME", "let a key go after a time",
+     FLAG_CONDITION | FLAG_EXPIRY_CONDITION, OUTPUTS_ALL, keys_expire,
      "TIME is 500ms, 10s, 5m, 2h, 7d; a number alone is seconds. The primary's clock counts.\n"},
-    {"persist", "KEY", "take away a key's expiry", 1, 1, FLAG_CONDITION, keys_persist, ""},
-    {"ttl", "KEY", "print how long a key still has, in ms", 1, 1, 0, keys_ttl,
+    {SECTION_KEYS, "persist", "KEY", "take away a key's expiry", FLAG_CONDITION, OUTPUTS_ALL,
+     keys_persist, ""},
+    {SECTION_KEYS, "ttl", "KEY", "print how long a key still has, in ms", 0, OUTPUTS_ALL, keys_ttl,
      "Prints 'none' when it has no expiry.\n"},
-    {"mget", "KEY...", "print the values of many keys", 1, -1, 0, keys_mget,
+
+    {SECTION_MANY, "mget", "KEY...", "print the values of many keys", 0, OUTPUTS_ALL, keys_mget,
      "One line for each: key, tab, value, with \\t \\n \\\\ for tab, newline and backslash.\n"},
-    {"mput", "KEY VALUE [KEY VALUE]...", "store many values, each on its own", 2, -1, 0, keys_mput,
-     ""},
-    {"import", "[FILE]", "store the records of a file or of stdin", 0, 1, FLAG_TRANSFER,
-     transfer_import,
+    {SECTION_MANY, "mput", "KEY VALUE [KEY VALUE]...", "store many values, each on its own", 0,
+     OUTPUTS_ALL, keys_mput, ""},
+    {SECTION_MANY, "import", "[FILE]", "store the records of a file or of stdin", FLAG_TRANSFER,
+     OUTPUTS_REPORT, transfer_import,
      "tsv:   a line is key, tab, value; in both, tab, newline and backslash are written \\t \\n "
      "\\\\\n"
      "jsonl: a line is {\"key\": \"...\", \"value\": \"...\"}; what is not UTF-8 is written in "
      "base64 as\n"
      "       \"key64\", \"value64\"\n"
      "Without --format the name's end decides (.jsonl, .json), otherwise tsv.\n"},
-    {"export", "", "print all records", 0, 0, FLAG_TRANSFER, transfer_export,
+    {SECTION_MANY, "export", "", "print all records", FLAG_TRANSFER,
+     OUTPUTS_TEXT | 1u << OUTPUT_JSONL, transfer_export,
      "The formats are those of import. The order is that of the keys' SHA-256. It is no snapshot:\n"
      "what is written meanwhile may or may not be seen.\n"},
-    {"where", "KEY", "show which nodes hold a key", 1, 1, 0, cluster_where, ""},
-    {"status", "", "show the cluster: what works, what does not, what to do", 0, 0, 0,
-     cluster_status, "Ends with 0 only if all is well.\n"},
-    {"ping", "", "ask each router whether it is there", 0, 0, 0, cluster_ping, ""},
-    {"bench", "", "measure throughput and latency", 0, 0, FLAG_BENCH, bench_run,
-     "A closed loop: each connection sends --pipeline operations and waits for all. The keys are\n"
-     "bench:000000000 and following; run --mix fill first to read what exists.\n"},
+
+    {SECTION_CLUSTER, "status", "", "show the cluster: what works, what does not, what to do", 0,
+     OUTPUTS_REPORT, screen_run,
+     "Asks every router that is named and every node, each by itself. What is wrong stands last, "
+     "with\n"
+     "what to do about it. Ends with 0 only if all is well.\n"},
+    {SECTION_CLUSTER, "explain", "KEY", "show everything about the place of a key", 0,
+     OUTPUTS_REPORT, cluster_explain,
+     "Hash tag, digest, partition, epoch, primary and copies with their addresses, the key's "
+     "version,\n"
+     "and which routers say so. The key is read, as get does it.\n"},
+    {SECTION_CLUSTER, "where", "KEY", "show which nodes hold a key", 0, OUTPUTS_REPORT,
+     cluster_where, "The map's answer alone; nothing is read. See explain.\n"},
+    {SECTION_CLUSTER, "check", "", "report the cluster's health to a monitor", FLAG_CHECK,
+     OUTPUTS_TEXT, check_run,
+     "nagios:     one line with performance data; ends with 0 ok, 1 warning (something is down, "
+     "nobody\n"
+     "            is refused), 2 critical, 3 unknown\n"
+     "prometheus: metrics as text, for the textfile collector; ends as status does\n"},
+    {SECTION_CLUSTER, "ping", "", "ask each router whether it is there", FLAG_PING, OUTPUTS_REPORT,
+     ping_run, "Answered by the loop that serves. Ends with 3 when one does not answer.\n"},
+    {SECTION_CLUSTER, "bench", "", "measure throughput and latency", FLAG_BENCH, OUTPUTS_REPORT,
+     bench_run,
+     "Closed loop: each connection sends --pipeline operations at once and the next when all are\n"
+     "answered. With --rate an open loop: operations are due at even times, --pipeline is how "
+     "many\n"
+     "may be in flight on a connection, and latency counts from when an operation was due. The "
+     "keys\n"
+     "are bench:0000000000 and following (16 bytes); run --mix fill first to read what exists. ^C\n"
+     "ends it early, with figures.\n"},
+
+    {SECTION_SELF, "help", "[COMMAND]", "show help, of one command or of all", 0, OUTPUTS_TEXT,
+     help_run, ""},
+    {SECTION_SELF, "version", "", "show the version", 0, OUTPUTS_TEXT, help_version, ""},
+    {SECTION_SELF, "context", "[list|add|use|remove] [NAME] [ROUTERS]",
+     "name sets of routers, and choose one", 0, OUTPUTS_REPORT | 1u << OUTPUT_RAW, contexts_run,
+     "  duet context add prod tcp://10.0.0.1:7400,tcp://10.0.0.2:7400\n"
+     "  duet context use prod         from now on; `use default` ends it\n"
+     "  duet get apple --context prod this once\n"
+     "Kept in $XDG_CONFIG_HOME/duet/contexts, else ~/.config/duet/contexts. Routers come from\n"
+     "--routers, else --context, DUET_ROUTERS, the context in use, tcp://127.0.0.1:7400.\n"},
+    {SECTION_SELF, "completion", "bash", "print the completion script of a shell", 0, OUTPUTS_TEXT,
+     bash_run, "For this shell only:  . <(duet completion bash)\n"},
+    {SECTION_SELF, "manual", "", "print the manual page, for man(1)", 0, OUTPUTS_TEXT, manual_run,
+     "To read it:  duet manual | man -l -\n"},
+    {SECTION_SELF, "repl", "", "read commands from the terminal, or a script from stdin", 0,
+     OUTPUTS_ALL, repl_run,
+     "The same as no command at all. A line is split as a shell does it, with quotes; # begins a\n"
+     "comment; quit ends. Flags of the program's own line hold for all commands. On a terminal "
+     "Tab\n"
+     "completes and shows how a command is written; lines are kept in ~/.duet_history, or in\n"
+     "$XDG_STATE_HOME/duet/history. A script goes on after a mistake, and ends with the exit code\n"
+     "of the last command that failed.\n"},
 };
+const size_t commands_count = sizeof commands / sizeof *commands;
 
 const struct command *command_find(const char *name)
 {
-    for (size_t i = 0; i < COMMANDS_COUNT; i++)
+    for (size_t i = 0; i < commands_count; i++)
         if (strcmp(commands[i].name, name) == 0)
             return &commands[i];
     return NULL;
 }
 
+/* The pattern is ours and flat: "KEY VALUE [KEY VALUE]...", "list|use [NAME]". */
+bool command_word_next(const char **pattern, struct command_word *ret)
+{
+    const char *at = *pattern + strspn(*pattern, " ");
+    size_t size = strcspn(at, " ");
+    *ret = (struct command_word){0};
+    if (size == 0)
+        return false;
+    const char *end = at + size, *close = strchr(at, ']'), *open = strchr(at, '[');
+    /* Inside of brackets when one closes before the next opens, or opens right here. */
+    ret->optional = *at == '[' || (close != NULL && (open == NULL || close < open));
+    const char *tail = ret->optional && close != NULL ? close + 1 : end - (size > 3 ? 3 : size);
+    ret->repeated = strncmp(tail, "...", 3) == 0;
+    at += *at == '[';
+    size_t used = strcspn(at, " ].");
+    snprintf(ret->text, sizeof ret->text, "%.*s", (int)used, at);
+    ret->literal = ret->text[0] >= 'a' && ret->text[0] <= 'z';
+    *pattern = end;
+    return true;
+}
+
+void command_words_range(const struct command *command, int *ret_min, int *ret_max)
+{
+    struct command_word word;
+    bool repeated = false;
+    int optional = 0;
+    *ret_min = 0;
+    for (const char *at = command->words; command_word_next(&at, &word);) {
+        *ret_min += !word.optional;
+        optional += word.optional;
+        repeated = repeated || word.repeated;
+    }
+    *ret_max = repeated ? -1 : *ret_min + optional;
+}
+
 int command_exit_code(enum duet_code code, uint32_t flags)
 {
     return (flags & DUET_IN_DOUBT) != 0 ? 4 : status_exit_code((enum status)code);
+}
+
+volatile sig_atomic_t command_interrupted;
+
+static void on_interrupt(int number)
+{
+    (void)number;
+    if (command_interrupted)
+        _exit(130);
+    command_interrupted = 1;
+}
+
+void command_catch_interrupt(void)
+{
+    struct sigaction action = {.sa_handler = on_interrupt};
+    sigaction(SIGINT, &action, NULL);
+}
+
+static uint64_t script_line; /* 0: not in a script */
+
+void command_at_line(uint64_t number)
+{
+    script_line = number;
 }
 
 int command_fail(enum duet_code code, const char *format, ...)
@@ -83,6 +199,8 @@ int command_fail(enum duet_code code, const char *format, ...)
     va_start(args, format);
     fflush(stdout);
     fputs("duet: ", stderr);
+    if (script_line > 0)
+        fprintf(stderr, "line %llu: ", (unsigned long long)script_line);
     vfprintf(stderr, format, args);
     putc('\n', stderr);
     va_end(args);
@@ -105,9 +223,30 @@ static struct duet_client *open_client(struct context *c, struct duet_error *ret
     return client;
 }
 
+/* Settings differ from line to line in the interactive mode: a client serves those that it was
+ * opened with. */
+static bool client_fits(struct context *c)
+{
+    char settings[4096];
+    snprintf(settings, sizeof settings, "%llu %s", (unsigned long long)c->flags.timeout,
+             c->routers);
+    if (c->client != NULL && c->client_for != NULL && strcmp(c->client_for, settings) == 0)
+        return true;
+    command_disconnect(c);
+    c->client_for = strdup(settings);
+    return false;
+}
+
+void command_disconnect(struct context *c)
+{
+    duet_close(&c->client);
+    free(c->client_for);
+    c->client_for = NULL;
+}
+
 struct duet_client *command_client(struct context *c, int *ret_exit)
 {
-    if (c->client != NULL)
+    if (client_fits(c))
         return c->client;
     struct duet_error error = {.code = DUET_NOMEMORY, .message = "out of memory"};
     c->client = open_client(c, &error);
@@ -115,10 +254,14 @@ struct duet_client *command_client(struct context *c, int *ret_exit)
         *ret_exit = command_fail(error.code, "%s", error.message);
         return NULL;
     }
-    uint64_t wait_ms = c->flags.timeout < CONNECT_WAIT_MS ? c->flags.timeout : CONNECT_WAIT_MS;
+    uint64_t wait_ms = c->quiet_connect ? QUIET_WAIT_MS : CONNECT_WAIT_MS;
+    if (wait_ms > c->flags.timeout)
+        wait_ms = c->flags.timeout;
     if (duet_connect(c->client, (uint32_t)wait_ms, &error) == DUET_OK)
         return c->client;
-    *ret_exit = command_fail(error.code, "%s", error.message);
+    if (!c->quiet_connect)
+        *ret_exit = command_fail(error.code, "%s", error.message);
+    command_disconnect(c);
     return NULL;
 }
 
@@ -141,6 +284,8 @@ bool command_key(const struct context *c, const char *word, struct buffer *out)
 static bool read_stdin(struct buffer *out)
 {
     uint8_t block[65536];
+    if (isatty(STDIN_FILENO))
+        fputs("type the value; ^D on a line of its own ends it\n", stderr);
     for (;;) {
         ssize_t n = read(STDIN_FILENO, block, sizeof block);
         if (n == 0)
@@ -158,11 +303,18 @@ static bool read_stdin(struct buffer *out)
     return false;
 }
 
-bool command_value(const char *word, struct buffer *out)
+bool command_stdin(const struct context *c)
+{
+    if (c->stdin_taken)
+        command_fail(DUET_USAGE, "stdin is where the commands come from; nothing else can be read");
+    return !c->stdin_taken;
+}
+
+bool command_value(const struct context *c, const char *word, struct buffer *out)
 {
     buffer_clear(out);
     if (strcmp(word, "-") == 0)
-        return read_stdin(out);
+        return command_stdin(c) && read_stdin(out);
     if (buffer_append(out, bytes_text(word)) == STATUS_OK)
         return true;
     command_fail(DUET_TOOBIG, "the value is larger than %d bytes", VALUE_SIZE_MAX);
@@ -172,6 +324,18 @@ bool command_value(const char *word, struct buffer *out)
 void command_print_json(const struct context *c, json_t *object)
 {
     text_json_print(object, c->output == OUTPUT_JSONL, stdout);
+}
+
+void command_print_json_list(const struct context *c, json_t *array)
+{
+    size_t i;
+    json_t *object;
+    if (c->output != OUTPUT_JSONL) {
+        text_json_print(array, false, stdout);
+        return;
+    }
+    json_array_foreach(array, i, object) text_json_print(json_incref(object), true, stdout);
+    json_decref(array);
 }
 
 const char *command_version(struct duet_version v, char *text)

@@ -5,26 +5,18 @@
 #include <string.h>
 
 #define WORD_SIZE_MAX 32
+#define LEFT_WIDTH    26 /* of --help */
 
-enum flag_kind { FLAG_KIND_TEXT, FLAG_KIND_UINT, FLAG_KIND_BOOL };
-
-struct flag_row {
-    enum flag_kind kind;
-    const char *name;
-    char letter;
-    const char *default_text;
-    unsigned group;
-    const char *value, *sentence;
-    size_t offset;
-};
-
-static const struct flag_row rows[] = {
+const struct flag_row flags_rows[] = {
 #define X(kind, name, letter, def, group, value, sentence)                                         \
     {FLAG_KIND_##kind, #name, letter, def, group, value, sentence, offsetof(struct flags, name)},
     CLI_FLAGS(X)
 #undef X
 };
-#define ROWS_COUNT (sizeof rows / sizeof *rows)
+#define ROWS_COUNT (sizeof flags_rows / sizeof *flags_rows)
+const size_t flags_rows_count = ROWS_COUNT;
+
+_Static_assert(ROWS_COUNT <= 64, "one bit each in flags.given");
 
 /* Levenshtein's distance of two short words. */
 static size_t distance(const char *a, const char *b)
@@ -60,14 +52,42 @@ const char *flags_similar(const char *word, const char *const *candidates, size_
     return best;
 }
 
+int flags_choice(const char *choices, const char *text)
+{
+    size_t size = strlen(text);
+    for (int i = 0;; i++) {
+        size_t part = strcspn(choices, "|");
+        if (part == size && memcmp(choices, text, size) == 0)
+            return i;
+        if (choices[part] == 0)
+            return -1;
+        choices += part + 1;
+    }
+}
+
+/* "a|b|c" as "a, b, c". */
+static enum status wrong_choice(const struct flag_row *row, const char *text, struct error *reterr)
+{
+    char list[128] = {0}, name[FLAGS_LONG_SIZE];
+    size_t used = 0;
+    for (const char *c = row->value; *c != 0 && used + 3 < sizeof list; c++) {
+        list[used++] = *c == '|' ? ',' : *c;
+        if (*c == '|')
+            list[used++] = ' ';
+    }
+    return error_set(reterr, STATUS_USAGE, "%s: '%s' is none of %s", flags_long(row, name), text,
+                     list);
+}
+
 static enum status set_uint(const struct flag_row *row, void *to, const char *text,
                             struct error *reterr)
 {
-    char *end;
+    char *end, name[FLAGS_LONG_SIZE];
     errno = 0;
     unsigned long long number = strtoull(text, &end, 10);
     if (errno != 0 || end == text || *end != 0 || text[0] == '-')
-        return error_set(reterr, STATUS_USAGE, "--%s: '%s' is not a number", row->name, text);
+        return error_set(reterr, STATUS_USAGE, "%s: '%s' is not a number", flags_long(row, name),
+                         text);
     *(uint64_t *)to = number;
     return STATUS_OK;
 }
@@ -78,6 +98,8 @@ static enum status set_flag(const struct flag_row *row, struct flags *flags, con
     void *to = (char *)flags + row->offset;
     switch (row->kind) {
     case FLAG_KIND_TEXT:
+        if (strchr(row->value, '|') != NULL && flags_choice(row->value, text) < 0)
+            return wrong_choice(row, text, reterr);
         *(const char **)to = text;
         return STATUS_OK;
     case FLAG_KIND_UINT:
@@ -89,12 +111,32 @@ static enum status set_flag(const struct flag_row *row, struct flags *flags, con
     return STATUS_OK;
 }
 
-static void set_defaults(struct flags *flags)
+void flags_default(struct flags *flags)
 {
     *flags = (struct flags){0};
+    for (size_t i = 0; i < ROWS_COUNT; i++) {
+        const struct flag_row *row = &flags_rows[i];
+        if (row->kind == FLAG_KIND_TEXT)
+            *(const char **)((char *)flags + row->offset) = row->default_text;
+        else if (row->kind == FLAG_KIND_UINT)
+            set_flag(row, flags, row->default_text, NULL);
+    }
+}
+
+const char *flags_long(const struct flag_row *row, char *text)
+{
+    size_t used = (size_t)snprintf(text, FLAGS_LONG_SIZE, "--%s", row->name);
+    for (size_t i = 2; i < used && i < FLAGS_LONG_SIZE; i++)
+        text[i] = text[i] == '_' ? '-' : text[i];
+    return text;
+}
+
+const struct flag_row *flags_foreign(const struct flags *flags, unsigned groups)
+{
     for (size_t i = 0; i < ROWS_COUNT; i++)
-        if (rows[i].kind != FLAG_KIND_BOOL)
-            set_flag(&rows[i], flags, rows[i].default_text, NULL);
+        if ((flags->given >> i & 1) != 0 && (flags_rows[i].group & groups) == 0)
+            return &flags_rows[i];
+    return NULL;
 }
 
 /* Do the first size bytes of text spell the name, '-' and '_' being the same? */
@@ -111,16 +153,16 @@ static bool spells(const char *text, size_t size, const char *name)
 static const struct flag_row *find_long(const char *text, size_t size)
 {
     for (size_t i = 0; i < ROWS_COUNT; i++)
-        if (spells(text, size, rows[i].name))
-            return &rows[i];
+        if (spells(text, size, flags_rows[i].name))
+            return &flags_rows[i];
     return NULL;
 }
 
 static const struct flag_row *find_short(char letter)
 {
     for (size_t i = 0; i < ROWS_COUNT; i++)
-        if (rows[i].letter == letter)
-            return &rows[i];
+        if (flags_rows[i].letter == letter)
+            return &flags_rows[i];
     return NULL;
 }
 
@@ -128,7 +170,7 @@ static enum status unknown(const char *arg, size_t size, struct error *reterr)
 {
     const char *names[ROWS_COUNT];
     for (size_t i = 0; i < ROWS_COUNT; i++)
-        names[i] = rows[i].name;
+        names[i] = flags_rows[i].name;
     char word[WORD_SIZE_MAX + 1] = {0};
     for (size_t i = 2; i < size && i - 2 < WORD_SIZE_MAX; i++)
         word[i - 2] = arg[i] == '-' ? '_' : arg[i];
@@ -136,11 +178,9 @@ static enum status unknown(const char *arg, size_t size, struct error *reterr)
     if (similar == NULL)
         return error_set(reterr, STATUS_USAGE, "unknown flag '%.*s'; see duet help", (int)size,
                          arg);
-    char dashed[WORD_SIZE_MAX + 1] = {0};
-    for (size_t i = 0; similar[i] != 0; i++)
-        dashed[i] = similar[i] == '_' ? '-' : similar[i];
-    return error_set(reterr, STATUS_USAGE, "unknown flag '%.*s'; did you mean --%s?", (int)size,
-                     arg, dashed);
+    char name[FLAGS_LONG_SIZE];
+    return error_set(reterr, STATUS_USAGE, "unknown flag '%.*s'; did you mean %s?", (int)size, arg,
+                     flags_long(find_long(similar, strlen(similar)), name));
 }
 
 /* A word that begins with a dash and yet is no flag. */
@@ -159,7 +199,7 @@ static enum status parse_one(int argc, char **argv, int *i, struct flags *flags,
     const struct flag_row *row = is_long ? find_long(arg + 2, size - 2) : find_short(arg[1]);
     if (row == NULL)
         return unknown(arg, is_long ? size : strlen(arg), reterr);
-    flags->groups |= row->group;
+    flags->given |= UINT64_C(1) << (row - flags_rows);
     const char *value = NULL;
     if (arg[size] != 0)
         value = arg + size + (arg[size] == '=' ? 1 : 0);
@@ -179,7 +219,6 @@ static enum status parse_one(int argc, char **argv, int *i, struct flags *flags,
 enum status flags_parse(int argc, char **argv, struct flags *flags, char **words,
                         int *ret_words_count, struct error *reterr)
 {
-    set_defaults(flags);
     *ret_words_count = 0;
     bool ended = false;
     for (int i = 1; i < argc; i++) {
@@ -199,19 +238,22 @@ enum status flags_parse(int argc, char **argv, struct flags *flags, char **words
 void flags_print(FILE *to, unsigned groups)
 {
     for (size_t i = 0; i < ROWS_COUNT; i++) {
-        const struct flag_row *row = &rows[i];
+        const struct flag_row *row = &flags_rows[i];
         if ((row->group & groups) == 0)
             continue;
-        char left[64];
-        int used = row->letter != 0 ? snprintf(left, sizeof left, "-%c, --", row->letter)
-                                    : snprintf(left, sizeof left, "    --");
-        for (const char *c = row->name; *c != 0; c++)
-            left[used++] = *c == '_' ? '-' : *c;
-        snprintf(left + used, sizeof left - (size_t)used, "%s%s", row->value[0] != 0 ? "=" : "",
-                 row->value);
+        char left[96], name[FLAGS_LONG_SIZE], letter[8] = "    ";
+        if (row->letter != 0)
+            snprintf(letter, sizeof letter, "-%c, ", row->letter);
+        int used = snprintf(left, sizeof left, "%s%s%s%s", letter, flags_long(row, name),
+                            row->value[0] != 0 ? "=" : "", row->value);
         bool shown =
             row->kind != FLAG_KIND_BOOL && row->default_text != NULL && row->default_text[0] != 0;
-        fprintf(to, "  %-26s %s%s%s%s\n", left, row->sentence, shown ? " [" : "",
-                shown ? row->default_text : "", shown ? "]" : "");
+        /* What is wide gets a line of its own. */
+        if (used <= LEFT_WIDTH)
+            fprintf(to, "  %-*s ", LEFT_WIDTH, left);
+        else
+            fprintf(to, "  %s\n%*s", left, LEFT_WIDTH + 3, "");
+        fprintf(to, "%s%s%s%s\n", row->sentence, shown ? " [" : "", shown ? row->default_text : "",
+                shown ? "]" : "");
     }
 }

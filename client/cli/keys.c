@@ -44,13 +44,38 @@ static void json_version(json_t *object, struct duet_version v)
         json_object_set_new(object, "version", json_string(command_version(v, text)));
 }
 
+static void print_key(const struct context *c, struct bytes key)
+{
+    if (c->key_format == TEXT_RAW)
+        text_print_escaped(key, stdout);
+    else
+        text_print(c->key_format, key, stdout);
+}
+
+static void print_row(const struct context *c, struct bytes key, const struct duet_result *result)
+{
+    char text[48];
+    printf("%-12s ", command_version(duet_result_version(result), text));
+    print_key(c, key);
+    putchar('\t');
+    text_print_escaped(command_bytes(duet_result_value(result)), stdout);
+    putchar('\n');
+}
+
+#define ROW_HEAD "VERSION      KEY\tVALUE\n"
+
 static void print_value(const struct context *c, struct bytes value)
 {
     text_print(c->output == OUTPUT_HEX ? TEXT_HEX : TEXT_RAW, value, stdout);
-    bool people = c->output == OUTPUT_TABLE || c->output == OUTPUT_HEX ||
-                  (c->output == OUTPUT_AUTO && isatty(STDOUT_FILENO));
-    if (people)
+    if (c->output == OUTPUT_HEX || c->output == OUTPUT_TABLE ||
+        (c->output == OUTPUT_AUTO && isatty(STDOUT_FILENO)))
         putchar('\n');
+}
+
+/* Behind a number: it is a line, unless exact bytes are wanted. */
+static const char *line_end(const struct context *c)
+{
+    return c->output == OUTPUT_RAW ? "" : "\n";
 }
 
 #define SHOWN_MAX 60 /* bytes of a value in a message */
@@ -132,6 +157,9 @@ int keys_get(struct context *c)
         text_json_set(object, "value", value);
         json_version(object, duet_result_version(w.result));
         command_print_json(c, object);
+    } else if (c->output == OUTPUT_TABLE) {
+        fputs(ROW_HEAD, stdout);
+        print_row(c, buffer_view(&w.key), w.result);
     } else {
         print_value(c, value);
     }
@@ -225,7 +253,7 @@ int keys_incr(struct context *c)
         json_version(object, duet_result_version(w.result));
         command_print_json(c, object);
     } else {
-        printf("%lld\n", (long long)sum);
+        printf("%lld%s", (long long)sum, line_end(c));
     }
     return work_end(&w, 0);
 }
@@ -235,8 +263,8 @@ int keys_cas(struct context *c)
     struct work w;
     work_init(&w);
     int exit_code = 2;
-    if (!command_key(c, c->words[0], &w.key) || !command_value(c->words[1], &w.other) ||
-        !command_value(c->words[2], &w.value) || command_client(c, &exit_code) == NULL)
+    if (!command_key(c, c->words[0], &w.key) || !command_value(c, c->words[1], &w.other) ||
+        !command_value(c, c->words[2], &w.value) || command_client(c, &exit_code) == NULL)
         return work_end(&w, exit_code);
     w.error.code = duet_cas(c->client, command_slice(&w.key), command_slice(&w.other),
                             command_slice(&w.value), &w.result, &w.error);
@@ -262,6 +290,16 @@ static int report_value(const struct context *c, const struct work *w)
     return 0;
 }
 
+/* The same of a value that is a number. */
+static int report_number(const struct context *c, const struct work *w)
+{
+    if (w->error.code != DUET_OK || w->result == NULL || command_json(c))
+        return report_value(c, w);
+    text_print(TEXT_RAW, command_bytes(duet_result_value(w->result)), stdout);
+    fputs(line_end(c), stdout);
+    return 0;
+}
+
 typedef int report_fn(const struct context *c, const struct work *w);
 
 /* One write with the conditions of the flags: op's kind, want and offset are given; the value is the
@@ -276,7 +314,7 @@ static int run_write(struct context *c, struct duet_operation *op, int value_wor
         return work_end(&w, exit_code);
     exit_code = 2;
     if (!command_key(c, c->words[0], &w.key) ||
-        (value_word > 0 && !command_value(c->words[value_word], &w.value)) ||
+        (value_word > 0 && !command_value(c, c->words[value_word], &w.value)) ||
         command_client(c, &exit_code) == NULL)
         return work_end(&w, exit_code);
     op->key = command_slice(&w.key);
@@ -359,9 +397,9 @@ int keys_ttl(struct context *c)
                             has ? json_integer((json_int_t)expiry.left_ms) : json_null());
         command_print_json(c, object);
     } else if (expiry.expiry_ms == 0) {
-        printf("none\n");
+        printf("none%s", line_end(c));
     } else {
-        printf("%llu\n", (unsigned long long)expiry.left_ms);
+        printf("%llu%s", (unsigned long long)expiry.left_ms, line_end(c));
     }
     return work_end(&w, 0);
 }
@@ -369,7 +407,7 @@ int keys_ttl(struct context *c)
 int keys_add(struct context *c)
 {
     struct duet_operation op = {.kind = DUET_ADD, .want = DUET_WANT_NEW};
-    return run_write(c, &op, 1, report_value);
+    return run_write(c, &op, 1, report_number);
 }
 
 int keys_append(struct context *c)
@@ -451,7 +489,7 @@ static uint32_t flags_of(const struct duet_result *result)
     return result == NULL ? 0 : duet_result_flags(result);
 }
 
-static void print_one_json(const struct many *m, size_t i)
+static json_t *json_one(const struct many *m, size_t i)
 {
     const struct duet_result *result = m->results[i];
     enum duet_code code = code_of(result);
@@ -462,19 +500,20 @@ static void print_one_json(const struct many *m, size_t i)
         json_object_set_new(object, "error", json_string(duet_code_name(code)));
     else
         json_version(object, duet_result_version(result));
-    text_json_print(object, true, stdout);
+    return object;
 }
 
 static void print_one_value(const struct context *c, const struct many *m, size_t i)
 {
     struct bytes value = command_bytes(duet_result_value(m->results[i]));
+    if (c->output == OUTPUT_TABLE) {
+        print_row(c, buffer_view(&m->keys[i]), m->results[i]);
+        return;
+    }
     if (c->output == OUTPUT_RAW || c->output == OUTPUT_HEX) {
         text_print(c->output == OUTPUT_HEX ? TEXT_HEX : TEXT_RAW, value, stdout);
     } else {
-        if (c->key_format == TEXT_RAW)
-            text_print_escaped(buffer_view(&m->keys[i]), stdout);
-        else
-            text_print(c->key_format, buffer_view(&m->keys[i]), stdout);
+        print_key(c, buffer_view(&m->keys[i]));
         putchar('\t');
         text_print_escaped(value, stdout);
     }
@@ -485,19 +524,26 @@ static void print_one_value(const struct context *c, const struct many *m, size_
 static int report_many(const struct context *c, const struct many *m, bool values)
 {
     int exit_code = 0;
+    json_t *list = json_array();
+    if (values && c->output == OUTPUT_TABLE)
+        fputs(ROW_HEAD, stdout);
     for (size_t i = 0; i < m->count; i++) {
         enum duet_code code = code_of(m->results[i]);
         int own = command_exit_code(code, flags_of(m->results[i]));
         if (own != 0 && exit_code <= 1)
             exit_code = own;
         if (command_json(c))
-            print_one_json(m, i);
+            json_array_append_new(list, json_one(m, i));
         else if (code != DUET_OK)
             command_fail(code, "%.*s: %s", (int)m->keys[i].size, (char *)m->keys[i].data,
                          duet_code_text(code));
         else if (values)
             print_one_value(c, m, i);
     }
+    if (command_json(c))
+        command_print_json_list(c, list);
+    else
+        json_decref(list);
     return exit_code;
 }
 

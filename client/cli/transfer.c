@@ -31,7 +31,7 @@ static int choose_format(const struct context *c, const char *file, enum line_fo
              (ends_with(file, ".jsonl") || ends_with(file, ".json")))
         *ret = LINE_JSONL;
     else if (name[0] != 0 && strcmp(name, "tsv") != 0)
-        return command_fail(DUET_USAGE, "--format '%s' is neither tsv nor jsonl", name);
+        return command_fail(DUET_USAGE, "--format: records are tsv or jsonl, not %s", name);
     return 0;
 }
 
@@ -49,6 +49,7 @@ struct import {
     FILE *from;
     enum line_format format;
     struct progress progress;
+    enum text_format key_format; /* of keys in tsv */
     struct buffer key, value;
     uint64_t line;
     struct place places[PLACES_MAX]; /* of the latest lines */
@@ -100,7 +101,10 @@ static const char *parse_tsv(struct import *im, struct bytes line)
         return "no tab between key and value";
     struct bytes key = bytes_of(line.data, (size_t)(tab - line.data));
     struct bytes value = bytes_of(tab + 1, line.size - key.size - 1);
-    enum status s = text_unescape(key, &im->key);
+    enum status s = im->key_format == TEXT_RAW ? text_unescape(key, &im->key)
+                                               : text_decode(im->key_format, key, &im->key);
+    if (s == STATUS_USAGE && im->key_format != TEXT_RAW)
+        return "the key is not in the format that --key-format says";
     if (s == STATUS_OK)
         s = text_unescape(value, &im->value);
     if (s == STATUS_USAGE)
@@ -150,7 +154,7 @@ static int import_lines(struct context *c, struct import *im)
     char *line = NULL;
     size_t capacity = 0;
     ssize_t size;
-    while ((size = getline(&line, &capacity, im->from)) > 0) {
+    while (!command_interrupted && (size = getline(&line, &capacity, im->from)) > 0) {
         im->line++;
         size_t kept = (size_t)size - (line[size - 1] == '\n' ? 1 : 0);
         if (kept > 0)
@@ -158,13 +162,27 @@ static int import_lines(struct context *c, struct import *im)
         progress_add(&im->progress, (uint64_t)size);
     }
     free(line);
+    if (command_interrupted)
+        return command_fail(DUET_ABORTED, "stopped; lines up to %llu were sent",
+                            (unsigned long long)im->line);
     if (ferror(im->from))
         return command_fail(DUET_IO, "cannot read: %s", strerror(errno));
     return 0;
 }
 
-static void report_import(const struct import *im)
+/* For programs, on stdout; for people the progress has said it, unless something went wrong. */
+static void report_import(const struct context *c, const struct import *im)
 {
+    if (command_json(c)) {
+        json_t *object = json_object();
+        json_object_set_new(object, "lines", json_integer((json_int_t)im->line));
+        json_object_set_new(object, "acknowledged",
+                            json_integer((json_int_t)atomic_load(&im->stored)));
+        json_object_set_new(object, "failed", json_integer((json_int_t)atomic_load(&im->failed)));
+        json_object_set_new(object, "in_doubt",
+                            json_integer((json_int_t)atomic_load(&im->in_doubt)));
+        command_print_json(c, object);
+    }
     unsigned long long failed = atomic_load(&im->failed), doubt = atomic_load(&im->in_doubt);
     if (failed + doubt > 0)
         fprintf(stderr, "duet: %llu acknowledged, %llu failed, %llu in doubt\n",
@@ -183,19 +201,22 @@ static int run_import(struct context *c, struct import *im)
     duet_drain(c->client, DRAIN_MAX_MS, NULL);
     im->progress.records = atomic_load(&im->stored);
     progress_end(&im->progress);
-    report_import(im);
+    report_import(c, im);
     return exit_code != 0 ? exit_code : atomic_load(&im->worst);
 }
 
 int transfer_import(struct context *c)
 {
     const char *name = c->words_count > 0 ? c->words[0] : "-";
+    if (strcmp(name, "-") == 0 && !command_stdin(c))
+        return 2;
     struct import *im = calloc(1, sizeof *im);
     if (im == NULL)
         return command_fail(DUET_NOMEMORY, "out of memory");
     buffer_init(&im->key, 4 * KEY_SIZE_MAX);
     buffer_init(&im->value, VALUE_SIZE_MAX);
     int exit_code = choose_format(c, name, &im->format);
+    im->key_format = c->key_format;
     if (exit_code == 0) {
         im->from = strcmp(name, "-") == 0 ? stdin : fopen(name, "re");
         exit_code = im->from != NULL
@@ -203,7 +224,7 @@ int transfer_import(struct context *c)
                         : command_fail(DUET_USAGE, "cannot open '%s': %s", name, strerror(errno));
     }
     /* Before im goes, so do all callbacks into it. */
-    duet_close(&c->client);
+    command_disconnect(c);
     if (im->from != NULL && im->from != stdin)
         fclose(im->from);
     buffer_fini(&im->key);
@@ -214,7 +235,8 @@ int transfer_import(struct context *c)
 
 /* ---- Export ---- */
 
-static void print_record(enum line_format format, struct bytes key, struct bytes value)
+static void print_record(const struct context *c, enum line_format format, struct bytes key,
+                         struct bytes value)
 {
     if (format == LINE_JSONL) {
         json_t *object = json_object();
@@ -223,7 +245,10 @@ static void print_record(enum line_format format, struct bytes key, struct bytes
         text_json_print(object, true, stdout);
         return;
     }
-    text_print_escaped(key, stdout);
+    if (c->key_format == TEXT_RAW)
+        text_print_escaped(key, stdout);
+    else
+        text_print(c->key_format, key, stdout);
     putchar('\t');
     text_print_escaped(value, stdout);
     putchar('\n');
@@ -237,8 +262,10 @@ static int run_export(struct context *c, enum line_format format, struct duet_sc
     enum duet_code code;
     progress_begin(&progress, "exported", 0, c->flags.quiet);
     while ((code = duet_scan_next(scan, &key, &value, NULL, &error)) == DUET_OK) {
-        print_record(format, command_bytes(key), command_bytes(value));
+        print_record(c, format, command_bytes(key), command_bytes(value));
         progress_add(&progress, key.size + value.size);
+        if (command_interrupted)
+            return command_fail(DUET_ABORTED, "stopped; the export is incomplete");
         if (ferror(stdout))
             return errno == EPIPE ? 0 : command_fail(DUET_IO, "cannot write: %s", strerror(errno));
     }
@@ -253,6 +280,8 @@ int transfer_export(struct context *c)
 {
     enum line_format format;
     int exit_code = choose_format(c, NULL, &format);
+    if (c->output == OUTPUT_JSONL)
+        format = LINE_JSONL;
     if (exit_code != 0 || command_client(c, &exit_code) == NULL)
         return exit_code;
     struct duet_error error;

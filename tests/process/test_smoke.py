@@ -53,8 +53,12 @@ def conditions(run, c):
 
 
 def parts(run, c):
-    run.check([c.good("add", "d", n).strip() for n in ("0.1", "0.20", "-1")] ==
-              [b"0.1", b"0.3", b"-0.7"], "add: decimal numbers, exactly")
+    run.check([c.good("add", "d", n) for n in ("0.1", "0.20", "-1")] ==
+              [b"0.1\n", b"0.3\n", b"-0.7\n"], "add: decimal numbers, exactly")
+    run.check(c.good("add", "d", "1", "-o", "raw") == b"0.3" and
+              json.loads(c.good("add", "d", "0", "-o", "json"))["value"] == "0.3" and
+              c.good("getset", "d", "x", "-o", "hex") == b"302e33\n" and
+              c.good("ttl", "d", "-o", "raw") == b"none", "and the same operations with -o")
     run.check(c.duet("add", "d", "1e3").returncode == 5 and
               c.duet("add", "d", "9" * 34).returncode == 5, "add of no number, or one too long")
     c.good("append", "a", "ab")

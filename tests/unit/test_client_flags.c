@@ -25,6 +25,7 @@ static struct parsed parse(int argc, ...)
     for (int i = 1; i <= argc; i++)
         argv[i] = va_arg(args, char *);
     va_end(args);
+    flags_default(&p.flags);
     p.status = flags_parse(argc + 1, argv, &p.flags, p.words, &p.words_count, &p.error);
     return p;
 }
@@ -46,7 +47,7 @@ static void test_flags__defaults_hold_until_something_is_given(void **state)
     assert_string_equal(p.flags.output, "auto");
     assert_null(p.flags.if_value);
     assert_false(p.flags.quiet);
-    assert_int_equal(p.flags.groups, 0);
+    assert_true(p.flags.given == 0);
 }
 
 static void test_flags__stand_anywhere_in_either_form(void **state)
@@ -59,7 +60,7 @@ static void test_flags__stand_anywhere_in_either_form(void **state)
     assert_int_equal(p.flags.timeout, 7);
     assert_string_equal(p.flags.output, "json");
     assert_string_equal(p.flags.key_format, "hex");
-    assert_int_equal(p.flags.groups, FLAG_GLOBAL);
+    assert_null(flags_foreign(&p.flags, FLAG_GLOBAL));
     assert_string_equal(parse(1, "-ojson").flags.output, "json");
     assert_true(parse(2, "put", "--if-absent").flags.if_absent);
     assert_string_equal(parse(1, "--if-value=").flags.if_value, "");
@@ -90,6 +91,29 @@ static void test_flags__mistakes_are_explained(void **state)
     assert_error(parse(1, "--quiet=yes"), "takes no value");
 }
 
+static void test_flags__that_belong_to_other_commands_are_found(void **state)
+{
+    (void)state;
+    struct parsed p = parse(3, "get", "-q", "--if-absent");
+    char name[FLAGS_LONG_SIZE];
+    assert_null(flags_foreign(&p.flags, FLAG_GLOBAL | FLAG_CONDITION));
+    assert_string_equal(flags_long(flags_foreign(&p.flags, FLAG_GLOBAL | FLAG_BENCH), name),
+                        "--if-absent");
+}
+
+static void test_flags__with_choices_take_no_other_value(void **state)
+{
+    (void)state;
+    assert_error(parse(1, "--output=xml"),
+                 "--output: 'xml' is none of auto, table, json, jsonl, raw, hex");
+    assert_error(parse(1, "-ojso"), "is none of");
+    assert_error(parse(1, "-o|"), "is none of");
+    assert_int_equal(flags_choice("a|bc|d", "bc"), 1);
+    assert_int_equal(flags_choice("a|bc|d", "d"), 2);
+    assert_int_equal(flags_choice("a|bc|d", "b"), -1);
+    assert_int_equal(flags_choice("a|bc|d", ""), -1);
+}
+
 static void test_flags__similar_words_are_found(void **state)
 {
     (void)state;
@@ -107,6 +131,8 @@ int main(void)
         cmocka_unit_test(test_flags__stand_anywhere_in_either_form),
         cmocka_unit_test(test_flags__dashes_that_are_words_stay_words),
         cmocka_unit_test(test_flags__mistakes_are_explained),
+        cmocka_unit_test(test_flags__that_belong_to_other_commands_are_found),
+        cmocka_unit_test(test_flags__with_choices_take_no_other_value),
         cmocka_unit_test(test_flags__similar_words_are_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

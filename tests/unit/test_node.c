@@ -518,6 +518,23 @@ static void test_node__nonsense_is_refused_and_counted(void **state)
     node_effects_fini(&out);
 }
 
+/* What `duet status` shows of it. */
+static void test_node__a_full_disk_is_counted_while_it_is_full(void **state)
+{
+    (void)state;
+    struct node_effects out;
+    struct node_time time = {p.now_ms, 1};
+    struct node_counters c;
+    node_effects_init(&out);
+    for (int low = 1; low >= 0; low--) {
+        struct node_event event = {.kind = NODE_SPACE, .low = low == 1};
+        assert_int_equal(node_step(p.nodes[0].node, &time, &event, &out), STATUS_OK);
+        node_count(p.nodes[0].node, &c);
+        assert_int_equal(c.disk_full, low);
+    }
+    node_effects_fini(&out);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(test_node__##name, open_pair, close_pair)
 #define COLD(name) cmocka_unit_test_setup_teardown(test_node__##name, open_cold_pair, close_pair)
 
@@ -525,6 +542,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(every_partition_opens_once_both_are_there),
+        CASE(a_full_disk_is_counted_while_it_is_full),
         CASE(a_put_is_answered_and_read_at_both_copies),
         CASE(no_answer_before_both_disks_have_it),
         CASE(a_read_of_a_dirty_key_waits_and_sees_the_new_value),

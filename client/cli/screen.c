@@ -1,0 +1,184 @@
+/* screen: `duet status`, one screen: the cluster in four lines, its processes, what is wrong and
+ * what to do. What is wrong stands last, where the eye is when the command has ended. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "client/cli/style.h"
+#include "client/cli/survey.h"
+
+#define ROUTERS_SHOWN 8
+#define NODES_SHOWN   16
+
+static const char *text_of(const json_t *object, const char *name)
+{
+    const char *text = json_string_value(json_object_get(object, name));
+    return text == NULL ? "" : text;
+}
+
+static long long number_of(const json_t *object, const char *name)
+{
+    return json_integer_value(json_object_get(object, name));
+}
+
+static bool is_up(const json_t *object)
+{
+    return json_is_true(json_object_get(object, "up"));
+}
+
+/* 12345678 as "12.3 M". */
+static const char *short_number(double value, char text[static 24])
+{
+    static const char *const units[] = {"", " k", " M", " G", " T"};
+    size_t unit = 0;
+    for (; value >= 9999.5 && unit < 4; unit++)
+        value /= 1000;
+    snprintf(text, 24, unit == 0 || value >= 100 ? "%.0f%s" : "%.1f%s", value, units[unit]);
+    return text;
+}
+
+static size_t count_up(const json_t *list)
+{
+    size_t i, up = 0;
+    const json_t *item;
+    json_array_foreach(list, i, item) up += is_up(item);
+    return up;
+}
+
+static void print_counted(const char *name, const json_t *list)
+{
+    size_t up = count_up(list), all = json_array_size(list);
+    printf("%-12s %s%zu of %zu up%s\n", name, style_begin(up < all ? STYLE_BAD : STYLE_PLAIN), up,
+           all, style_end());
+}
+
+static void print_workload(const json_t *workload)
+{
+    const json_t *reads = json_object_get(workload, "reads_per_second");
+    const json_t *writes = json_object_get(workload, "writes_per_second");
+    char a[24], b[24];
+    printf("%-12s ", "workload");
+    if (reads != NULL)
+        printf("%s reads/s, %s writes/s, ", short_number(json_real_value(reads), a),
+               short_number(json_real_value(writes), b));
+    printf("%lld operations in flight\n", number_of(workload, "in_flight"));
+}
+
+static void print_summary(const json_t *report)
+{
+    const json_t *cluster = json_object_get(report, "cluster");
+    if (cluster != NULL) {
+        long long all = number_of(cluster, "partitions");
+        long long open = number_of(cluster, "partitions_writable");
+        printf("%-12s %s\n", "cluster", text_of(cluster, "id"));
+        printf("%-12s %lld, %lld copies of each; %s%lld take writes%s\n", "partitions", all,
+               number_of(cluster, "copies"), style_begin(open < all ? STYLE_BAD : STYLE_PLAIN),
+               open, style_end());
+    }
+    print_counted("routers", json_object_get(report, "routers"));
+    if (cluster == NULL)
+        return;
+    print_counted("nodes", json_object_get(report, "nodes"));
+    print_workload(json_object_get(report, "workload"));
+}
+
+static void print_state(const json_t *object)
+{
+    bool up = is_up(object);
+    printf("%s%-5s%s", style_begin(up ? STYLE_GOOD : STYLE_BAD), up ? "up" : "DOWN", style_end());
+}
+
+static void print_router(const json_t *r)
+{
+    char a[24], b[24], c[24];
+    printf("%-10.10s %-27s ", text_of(r, "name"), text_of(r, "address"));
+    print_state(r);
+    if (json_object_get(r, "reads") != NULL)
+        printf(" %9s %9s %9s", short_number((double)number_of(r, "reads"), a),
+               short_number((double)number_of(r, "writes"), b),
+               short_number((double)number_of(r, "in_flight"), c));
+    putchar('\n');
+}
+
+static void print_node(const json_t *n)
+{
+    char a[24];
+    printf("%-10.10s %-27s ", text_of(n, "name"), text_of(n, "address"));
+    print_state(n);
+    if (json_object_get(n, "partitions_led") != NULL)
+        printf(" %9lld %9lld %9s", number_of(n, "partitions_led"), number_of(n, "partitions_open"),
+               short_number((double)number_of(n, "operations"), a));
+    putchar('\n');
+}
+
+/* Those that are down first; of those that are up, as many as there is room for. */
+static void print_list(const json_t *list, size_t shown_max, void (*print)(const json_t *))
+{
+    size_t i, shown = 0, all = json_array_size(list);
+    const json_t *item;
+    for (int up = 0; up <= 1; up++) {
+        json_array_foreach(list, i, item)
+        {
+            if (is_up(item) != (up == 1) || shown == shown_max)
+                continue;
+            print(item);
+            shown++;
+        }
+    }
+    if (shown < all)
+        printf("and %zu more (-o json shows all)\n", all - shown);
+}
+
+static void print_heading(const char *words)
+{
+    printf("\n%s%s%s\n", style_begin(STYLE_BOLD), words, style_end());
+}
+
+static void print_problems(const json_t *problems)
+{
+    int width = style_width();
+    size_t i;
+    const json_t *item;
+    json_array_foreach(problems, i, item)
+    {
+        printf("%s!%s ", style_begin(STYLE_BAD), style_end());
+        style_wrap(text_of(item, "what"), width, 2, 2);
+        fputs("  -> ", stdout);
+        style_wrap(text_of(item, "todo"), width, 5, 5);
+    }
+}
+
+static void print_report(const json_t *report)
+{
+    const json_t *nodes = json_object_get(report, "nodes");
+    print_summary(report);
+    print_heading("router     address                     state     reads    writes in flight");
+    print_list(json_object_get(report, "routers"), ROUTERS_SHOWN, print_router);
+    if (json_array_size(nodes) > 0) {
+        print_heading(
+            "node       address                     state     leads  writable operations");
+        print_list(nodes, NODES_SHOWN, print_node);
+    }
+    putchar('\n');
+    print_problems(json_object_get(report, "problems"));
+    if (json_is_true(json_object_get(report, "ok")))
+        printf("%sall is well%s\n", style_begin(STYLE_GOOD), style_end());
+}
+
+int screen_run(struct context *c)
+{
+    struct survey s;
+    bool rates = c->output == OUTPUT_TABLE || isatty(STDOUT_FILENO);
+    int exit_code = survey_take(c, rates, &s);
+    if (exit_code == 0) {
+        json_t *report = survey_report(&s);
+        exit_code = survey_exit_code(&s, report);
+        if (command_json(c)) {
+            command_print_json(c, report);
+        } else {
+            print_report(report);
+            json_decref(report);
+        }
+    }
+    survey_fini(&s);
+    return exit_code;
+}
