@@ -55,10 +55,19 @@ static bool number_parse(const char *text, uint32_t max, uint32_t *ret)
     return true;
 }
 
-/* Copy text into a field of size; false when it is empty or does not fit. */
+/* Can text stand between the quotes of a cluster file? ZPL has no escapes. */
+static bool quotable(const char *text)
+{
+    for (const char *c = text; *c != '\0'; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f || *c == '"')
+            return false;
+    return true;
+}
+
+/* Copy text into a field of size; false when it is empty, does not fit, or could not be printed. */
 static bool text_copy(char *to, size_t size, const char *text)
 {
-    if (text == NULL || *text == '\0' || strlen(text) >= size)
+    if (text == NULL || *text == '\0' || strlen(text) >= size || !quotable(text))
         return false;
     memcpy(to, text, strlen(text) + 1);
     return true;
@@ -68,8 +77,8 @@ static bool address_good(const char *address)
 {
     const char *colon = strrchr(address, ':');
     uint32_t port;
-    return strncmp(address, "tcp://", 6) == 0 && colon != NULL && colon > address + 6 &&
-           number_parse(colon + 1, 65533, &port) && port > 0;
+    return quotable(address) && strncmp(address, "tcp://", 6) == 0 &&
+           colon != NULL && colon > address + 6 && number_parse(colon + 1, 65533, &port) && port > 0;
 }
 
 /* ------------------------------------------------------------------ reading */
@@ -96,7 +105,9 @@ static enum status node_read(zconfig_t *item, struct clustermap_node *node, stru
                          "node %s: address must be tcp://HOST:PORT with two more ports above it",
                          name);
     if (!text_copy(node->host, sizeof node->host, host == NULL ? name : host))
-        return error_set(reterr, STATUS_CONFIG, "node %s: host is too long", name);
+        return error_set(reterr, STATUS_CONFIG,
+                         "node %s: host must be 1 to %zu bytes without quotes", name,
+                         sizeof node->host - 1);
     if (weight != NULL && !number_parse(weight, 1000000, &node->weight))
         return error_set(reterr, STATUS_CONFIG, "node %s: weight must be 0 to 1000000", name);
     return STATUS_OK;
@@ -137,11 +148,15 @@ static enum status map_read(zconfig_t *root, struct clustermap *map, struct erro
 enum status cluster_file_read(const char *path, struct clustermap *map, struct error *reterr)
 {
     struct error inner = {.status = STATUS_OK};
-    zconfig_t *root = zconfig_load(path);
+    /* Not zconfig_load(): it leaks when a file is not ZPL. */
+    zchunk_t *text = zchunk_slurp(path, 0);
+    const char *reason = text == NULL ? strerror(errno) : "it is not ZPL";
+    zconfig_t *root = text == NULL ? NULL : zconfig_chunk_load(text);
+    zchunk_destroy(&text);
     if (root == NULL)
         return error_set(reterr, STATUS_CONFIG,
                          "cannot read the cluster file '%s': %s; make one with duet-storage --found",
-                         path, errno == 0 ? "it is not ZPL" : strerror(errno));
+                         path, reason);
     enum status status = map_read(root, map, &inner);
     zconfig_destroy(&root);
     if (status != STATUS_OK)

@@ -496,6 +496,15 @@ static enum status restore_group(struct log *l, struct bytes rest, uint64_t offs
     return s;
 }
 
+/* A file that lost bytes behind its last group may have no room for its footer, which then makes it
+ * longer. */
+static void make_room_for_footer(struct log *l)
+{
+    uint64_t end = l->offset + segment_footer_size(l->slots.count);
+    if (l->file_size < end)
+        l->file_size = end;
+}
+
 /* Read the rewritten segment once more: the rows of its footer, and whether the copy is good. */
 static enum status restore_slots(struct log *l)
 {
@@ -530,6 +539,7 @@ static enum status settle(struct opening *o)
         s = restore_slots(l);
     if (s != STATUS_OK)
         return words(o, s, "rewrite the last segment in");
+    make_room_for_footer(l);
     l->gather.next_lsn = o->replay.next_lsn;
     l->gather.durable_lsn = o->replay.next_lsn - 1;
     return STATUS_OK;

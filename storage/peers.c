@@ -146,7 +146,7 @@ static void on_append(struct core *c, struct bytes frame)
     }
     if (!peer_current(c, m.sender, m.incarnation, m.target_incarnation))
         return;
-    const struct bytes *entries = m.entries;
+    size_t begin = 0;
     for (size_t i = 0; i < m.count && c->failed == STATUS_OK; i++) {
         struct replica *r = core_replica(c, m.partitions[i]);
         struct follow_section s = {.epoch = m.epochs[i],
@@ -157,8 +157,8 @@ static void on_append(struct core *c, struct bytes frame)
                                    .durable_seq = m.durable_seqs[i],
                                    .flags = m.flags[i],
                                    .entries_count = m.entry_counts[i],
-                                   .entries = entries};
-        entries += m.entry_counts[i];
+                                   .entries = m.entries_count == 0 ? NULL : m.entries + begin};
+        begin += m.entry_counts[i];
         if (r != NULL && r->lead_node == m.sender)
             follow_append(c, r, m.incarnation, &s);
         else

@@ -131,6 +131,8 @@ static char escape_of(uint8_t c)
 
 void text_print_escaped(struct bytes data, FILE *to)
 {
+    if (data.size == 0)
+        return;
     size_t begin = 0;
     for (size_t i = 0; i < data.size; i++) {
         char escape = escape_of(data.data[i]);

@@ -5,10 +5,9 @@
 #include <sys/stat.h>
 
 #include "client/cli/command.h"
+#include "client/cli/line.h"
 #include "client/cli/progress.h"
 #include "proto/limits.h"
-
-enum line_format { LINE_TSV, LINE_JSONL };
 
 #define COMPLAINTS_MAX 10     /* lines that are complained of one by one */
 #define PLACES_MAX     4096   /* a power of two above what can be outstanding */
@@ -49,7 +48,6 @@ struct import {
     FILE *from;
     enum line_format format;
     struct progress progress;
-    enum text_format key_format; /* of keys in tsv */
     struct buffer key, value;
     uint64_t line;
     struct place places[PLACES_MAX]; /* of the latest lines */
@@ -93,49 +91,9 @@ static void reject(struct import *im, const char *what, int exit_code)
         atomic_store(&im->worst, exit_code);
 }
 
-/* NULL, or what is wrong with the line. */
-static const char *parse_tsv(struct import *im, struct bytes line)
-{
-    const uint8_t *tab = line.size == 0 ? NULL : memchr(line.data, '\t', line.size);
-    if (tab == NULL)
-        return "no tab between key and value";
-    struct bytes key = bytes_of(line.data, (size_t)(tab - line.data));
-    struct bytes value = bytes_of(tab + 1, line.size - key.size - 1);
-    enum status s = im->key_format == TEXT_RAW ? text_unescape(key, &im->key)
-                                               : text_decode(im->key_format, key, &im->key);
-    if (s == STATUS_USAGE && im->key_format != TEXT_RAW)
-        return "the key is not in the format that --key-format says";
-    if (s == STATUS_OK)
-        s = text_unescape(value, &im->value);
-    if (s == STATUS_USAGE)
-        return "a backslash that is not part of \\t, \\n or \\\\";
-    return s == STATUS_OK ? NULL : "key or value is too large";
-}
-
-static const char *parse_jsonl(struct import *im, struct bytes line)
-{
-    json_error_t error;
-    json_t *object = json_loadb((const char *)line.data, line.size, JSON_ALLOW_NUL, &error);
-    if (!json_is_object(object)) {
-        json_decref(object);
-        return "not a JSON object";
-    }
-    enum status s = text_json_get(object, "key", &im->key);
-    if (s == STATUS_OK)
-        s = text_json_get(object, "value", &im->value);
-    json_decref(object);
-    if (s == STATUS_NOTFOUND)
-        return "\"key\" (or \"key64\") and \"value\" (or \"value64\") are needed";
-    if (s == STATUS_USAGE)
-        return "key and value must be strings; key64 and value64 base64";
-    return s == STATUS_OK ? NULL : "key or value is too large";
-}
-
 static void import_line(struct context *c, struct import *im, struct bytes line)
 {
-    buffer_clear(&im->key);
-    buffer_clear(&im->value);
-    const char *wrong = im->format == LINE_TSV ? parse_tsv(im, line) : parse_jsonl(im, line);
+    const char *wrong = line_parse(im->format, c->key_format, line, &im->key, &im->value);
     if (wrong != NULL) {
         reject(im, wrong, 2);
         return;
@@ -216,7 +174,6 @@ int transfer_import(struct context *c)
     buffer_init(&im->key, 4 * KEY_SIZE_MAX);
     buffer_init(&im->value, VALUE_SIZE_MAX);
     int exit_code = choose_format(c, name, &im->format);
-    im->key_format = c->key_format;
     if (exit_code == 0) {
         im->from = strcmp(name, "-") == 0 ? stdin : fopen(name, "re");
         exit_code = im->from != NULL
@@ -235,25 +192,6 @@ int transfer_import(struct context *c)
 
 /* ---- Export ---- */
 
-static void print_record(const struct context *c, enum line_format format, struct bytes key,
-                         struct bytes value)
-{
-    if (format == LINE_JSONL) {
-        json_t *object = json_object();
-        text_json_set(object, "key", key);
-        text_json_set(object, "value", value);
-        text_json_print(object, true, stdout);
-        return;
-    }
-    if (c->key_format == TEXT_RAW)
-        text_print_escaped(key, stdout);
-    else
-        text_print(c->key_format, key, stdout);
-    putchar('\t');
-    text_print_escaped(value, stdout);
-    putchar('\n');
-}
-
 static int run_export(struct context *c, enum line_format format, struct duet_scan *scan)
 {
     struct progress progress;
@@ -262,7 +200,7 @@ static int run_export(struct context *c, enum line_format format, struct duet_sc
     enum duet_code code;
     progress_begin(&progress, "exported", 0, c->flags.quiet);
     while ((code = duet_scan_next(scan, &key, &value, NULL, &error)) == DUET_OK) {
-        print_record(c, format, command_bytes(key), command_bytes(value));
+        line_print(format, c->key_format, command_bytes(key), command_bytes(value), stdout);
         progress_add(&progress, key.size + value.size);
         if (command_interrupted)
             return command_fail(DUET_ABORTED, "stopped; the export is incomplete");

@@ -15,10 +15,16 @@
  * would stay with each arena for good. */
 #define KEEP_SIZE_MAX ((size_t)1 << 20)
 
-/* Under AddressSanitizer a gap that nobody may touch follows each allocation. */
-#ifdef __SANITIZE_ADDRESS__
+/* Under AddressSanitizer (gcc and clang tell it differently) a gap that nobody may touch follows each
+ * allocation. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
 #define GAP_SIZE ALIGNMENT
-#else
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define GAP_SIZE ALIGNMENT
+#endif
+#ifndef GAP_SIZE
 #define GAP_SIZE ((size_t)0)
 #endif
 
