@@ -38,7 +38,7 @@ struct loop {
     struct loop_parts p;
     struct link_context *context;
     struct link *requests, *peers;
-    struct lane_links *to_peer; /* by node index; NULL links where nothing is shared */
+    struct lane_links *to_peer; /* by node index; NULL links where there is nothing to say */
     struct source *by_peer, *by_id;
     uint64_t sources_drawn;
 
@@ -141,6 +141,7 @@ static bool receive_requests(struct loop *l)
         if (s == NULL)
             continue;
         event.source = s->id;
+        clock_turn(l); /* whether a lease still holds is judged after the request came (R4) */
         if (status == STATUS_MALFORMED) {
             complain(l, s);
             event.frame = BYTES_EMPTY; /* the core counts it and answers REFUSED */
@@ -483,21 +484,6 @@ static enum status bind_links(struct loop *l, struct error *reterr)
     return l->peers != NULL ? STATUS_OK : STATUS_NOCONNECTION;
 }
 
-static bool shares_partition(const struct loop *l, uint32_t node)
-{
-    for (uint32_t p = 0; p < l->p.map->partition_count; p++) {
-        const struct clustermap_partition *part = &l->p.map->partitions[p];
-        bool us = false, them = false;
-        for (uint32_t i = 0; i < part->isr_count; i++) {
-            us = us || part->isr[i] == l->p.index;
-            them = them || part->isr[i] == node;
-        }
-        if (us && them)
-            return true;
-    }
-    return false;
-}
-
 static enum status connect_links(struct loop *l, struct error *reterr)
 {
     char address[ADDRESS_SIZE_MAX + 8];
@@ -505,7 +491,7 @@ static enum status connect_links(struct loop *l, struct error *reterr)
     if (l->to_peer == NULL)
         return error_set(reterr, STATUS_NOMEMORY, "out of memory");
     for (uint32_t i = 0; i < l->p.map->nodes_count; i++) {
-        if (i == l->p.index || !shares_partition(l, i))
+        if (i == l->p.index || !node_talks_to(l->p.node, i))
             continue;
         address_add(address, l->p.map->nodes[i].address, 1);
         l->to_peer[i].control = link_connect(l->context, LINK_NODE_TO_NODE, address, reterr);

@@ -149,6 +149,10 @@ static enum status node_open(const struct storage_options *o, struct parts *p, s
     options.incarnation = p->identity.incarnation;
     options.boot_id = clock_random64();
     options.suspect_ms = o->suspect;
+    options.lease_primary_ms = o->lease_primary;
+    options.lease_replica_ms = o->lease_replica;
+    options.kept_bytes_max = o->kept_size * MIB;
+    options.random = clock_random64();
     options.pending_bytes_max = o->pending_size * MIB;
     options.waiters_max = (uint32_t)o->waiters;
     options.value_size_max = (uint32_t)o->value_size_max;
@@ -166,7 +170,7 @@ struct recovery {
 static enum status restore(void *arg, uint32_t slot, struct bytes blob)
 {
     struct recovery *r = arg;
-    return slot == 0 ? STATUS_OK : node_restore(r->parts->node, slot, blob, &r->error);
+    return node_restore(r->parts->node, slot, blob, &r->error);
 }
 
 static enum status replay(void *arg, uint64_t lsn, const struct record_view *record)

@@ -5,6 +5,7 @@
 #include "proto/base/ensure.h"
 #include "proto/base/mutant.h"
 #include "proto/codec.h"
+#include "storage/epoch.h"
 #include "storage/lapse.h"
 #include "storage/lead.h"
 #include "storage/mutate.h"
@@ -16,7 +17,7 @@
 
 static uint32_t copies_flags(const struct replica *r)
 {
-    return ANSWER_SYNCED | (r->members_count + 1) << ANSWER_COPIES_SHIFT;
+    return ANSWER_SYNCED | replica_copies(r) << ANSWER_COPIES_SHIFT;
 }
 
 /* The expiry in place of the value. */
@@ -139,17 +140,10 @@ static bool committed_item(struct core *c, struct replica *r, const struct opera
 
 /* ------------------------------------------------------------------ reads */
 
-/* May what is on this disk be shown? Not before the pair was heard of once: it could be an old image,
- * or an empty disk. If nobody is there, the disk is believed after a while, but never that a
- * partition has never been used. */
-static bool believed(const struct core *c, const struct replica *r)
+/* Rule R1: without leases what is here may be old. */
+static bool refuse_unread(struct core *c, struct replica *r, const struct operation *op)
 {
-    return r->commit.seq > 0 && (r->met || c->now_ms >= c->started_ms + c->options.meet_ms);
-}
-
-static bool refuse_unmet(struct core *c, struct replica *r, const struct operation *op)
-{
-    if (believed(c, r))
+    if (epoch_readable(r, c->now_ms))
         return false;
     c->counters.refused_unavailable++;
     core_refuse(c, op->asker, r->leads ? STATUS_UNAVAILABLE : STATUS_ASKPRIMARY);
@@ -216,7 +210,7 @@ static void read_clean(struct core *c, struct replica *r, const struct operation
 static void serve_read(struct core *c, struct replica *r, const struct operation *op,
                        const struct item *cold)
 {
-    if (refuse_unmet(c, r, op))
+    if (refuse_unread(c, r, op))
         return;
     struct pending *p = pending_of_key(&c->pending, r->slot, op->digest, op->key);
     c->counters.reads++;
@@ -384,7 +378,7 @@ static void scan_page(struct core *c, struct replica *r, const struct operation 
 
 static void serve_scan(struct core *c, struct replica *r, const struct operation *op)
 {
-    if (refuse_unmet(c, r, op))
+    if (refuse_unread(c, r, op))
         return;
     c->counters.reads++;
     struct pending *last = replica_pending(r, r->last.seq);
@@ -729,6 +723,16 @@ void serve_fetched(struct core *c, struct replica *r, struct cold_key *k, uint64
     while ((op = cold_next(&c->cold, k)) != NULL) {
         if (c->failed == STATUS_OK && op->operation.deadline_ms > c->now_ms)
             serve_operation(c, r, &op->operation, &item);
+        free(op);
+    }
+    cold_end(&c->cold, &k);
+}
+
+void serve_dropped(struct core *c, struct cold_key *k)
+{
+    struct cold_operation *op;
+    while ((op = cold_next(&c->cold, k)) != NULL) {
+        core_refuse(c, op->operation.asker, STATUS_ASKPRIMARY);
         free(op);
     }
     cold_end(&c->cold, &k);

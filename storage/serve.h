@@ -13,6 +13,9 @@ void serve_operation(struct core *c, struct replica *r, const struct operation *
 void serve_fetched(struct core *c, struct replica *r, struct cold_key *k, uint64_t generation,
                    const struct item *fetched);
 
+/* The slot of k is void: whatever waits for its table is told to ask elsewhere. */
+void serve_dropped(struct core *c, struct cold_key *k);
+
 /* p was applied (committed), or cut off: answer its waiters. */
 void serve_committed(struct core *c, struct replica *r, struct pending *p);
 void serve_abandoned(struct core *c, struct replica *r, struct pending *p);

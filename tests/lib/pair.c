@@ -183,7 +183,7 @@ static void step(struct pair *p, uint32_t node, const struct node_event *event)
 static enum status restore(void *arg, uint32_t slot, struct bytes blob)
 {
     struct error error;
-    return slot == 0 ? STATUS_OK : node_restore(arg, slot, blob, &error);
+    return node_restore(arg, slot, blob, &error);
 }
 
 void pair_start(struct pair *p, uint32_t node)
