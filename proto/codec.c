@@ -1044,6 +1044,10 @@ enum status codec_pack_heartbeat(const struct heartbeat *m, struct buffer *out)
     p.node_id = binary(m->node_id);
     p.map_version = m->map_version;
     p.ptime = m->ptime;
+    p.disk = m->disk;
+    p.former = m->former;
+    p.target_disk = m->target_disk;
+    p.target_seen = m->target_seen;
     p.sent_ms = m->sent_ms;
     p.echo_ms = m->echo_ms;
     p.granted = (uint32_t)m->granted_count;
@@ -1069,6 +1073,10 @@ enum status codec_unpack_heartbeat(struct bytes frame, struct arena *arena, stru
         .node_id = view(p->node_id),
         .map_version = p->map_version,
         .ptime = p->ptime,
+        .disk = p->disk,
+        .former = p->former,
+        .target_disk = p->target_disk,
+        .target_seen = p->target_seen,
         .sent_ms = p->sent_ms,
         .echo_ms = p->echo_ms,
         .count = p->n_partitions,

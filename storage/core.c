@@ -25,6 +25,12 @@ void core_lost(struct core *c, const struct replica *r, uint64_t committed)
     core_fail(c, STATUS_CORRUPT);
 }
 
+void core_replaced(struct core *c)
+{
+    c->replaced = true;
+    core_fail(c, STATUS_WRONGCLUSTER);
+}
+
 void core_outlived(struct core *c, uint64_t incarnation)
 {
     if (c->failed != STATUS_OK)

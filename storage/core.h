@@ -2,6 +2,7 @@
  *
  *   node.c     events to the parts, requests, recovery, checkpoints
  *   peers.c    the other nodes: heartbeats, incarnations, their messages
+ *   known.c    which disk a node has: an empty one, or an old copy, is told
  *   epoch.c    who leads a partition: proposals to the registry, and what came of them
  *   lease.c    who may read: grants between pairs of nodes
  *   serve.c    client operations at one replica: read, write, outcome, scan
@@ -21,6 +22,7 @@
 #include "storage/pending.h"
 #include "storage/replies.h"
 
+struct known;
 struct replica;
 
 /* What this node knows of another one. */
@@ -97,15 +99,17 @@ struct core {
     uint32_t news_count;
     uint64_t kept_bytes; /* of committed entries that are kept for members that lack them */
     struct peer *peers;
+    struct known *known; /* by node */
+    bool known_changed;  /* since the last checkpoint */
     uint32_t peers_count; /* nodes of the map at start: membership is fixed */
     uint64_t next_lsn, durable_lsn;
     uint64_t ptime_max; /* highest ptime of a committed entry known here */
     bool space_low;
     uint64_t started_ms;
-    bool fresh; /* this disk was empty when the process started */
     uint32_t lost_partition; /* of core_lost() */
     uint64_t lost_here, lost_there;
     uint64_t outlived_by; /* of core_outlived() */
+    bool replaced;        /* core_replaced() */
     struct node_counters counters;
     struct lapse_sweep sweep;
 
@@ -124,6 +128,8 @@ struct core {
 enum status core_fail(struct core *c, enum status status);
 /* This disk lacks what it once acknowledged for r, which others know to be committed: fail. */
 void core_lost(struct core *c, const struct replica *r, uint64_t committed);
+/* Others know this node with another disk: fail. */
+void core_replaced(struct core *c);
 /* Others have spoken with a later incarnation of this node: fail. */
 void core_outlived(struct core *c, uint64_t incarnation);
 

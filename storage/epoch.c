@@ -5,6 +5,7 @@
 #include "proto/base/ensure.h"
 #include "proto/base/mutant.h"
 #include "proto/codec.h"
+#include "storage/known.h"
 #include "storage/lead.h"
 #include "storage/lease.h"
 #include "storage/serve.h"
@@ -275,7 +276,7 @@ static void consider_following(struct core *c, struct replica *r)
 
 void epoch_consider(struct core *c, struct replica *r)
 {
-    if (r->ticket != 0 || c->failed != STATUS_OK)
+    if (r->ticket != 0 || c->failed != STATUS_OK || !known_met(c))
         return;
     if (config_of(c, r)->primary == c->options.index)
         consider_leading(c, r);

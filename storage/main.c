@@ -120,7 +120,7 @@ static enum status directory_open(const struct storage_options *o, struct parts 
     enum status status = p->disk->verbs->lock(p->disk, reterr);
     if (status == STATUS_OK)
         status = identity_boot(p->disk, p->map->cluster_id, p->map->nodes[p->index].id,
-                               clock_wall_ms(), &p->identity, reterr);
+                               clock_wall_ms(), clock_random64() | 1, &p->identity, reterr);
     if (status != STATUS_OK)
         return error_wrap(reterr, "directory '%s'", o->dir);
     return STATUS_OK;
@@ -147,6 +147,8 @@ static enum status node_open(const struct storage_options *o, struct parts *p, s
     node_options_init(&options);
     options.index = p->index;
     options.incarnation = p->identity.incarnation;
+    options.former = p->identity.former;
+    options.disk = p->identity.disk;
     options.boot_id = clock_random64();
     options.suspect_ms = o->suspect;
     options.lease_primary_ms = o->lease_primary;

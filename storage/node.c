@@ -9,6 +9,7 @@
 #include "storage/core.h"
 #include "storage/epoch.h"
 #include "storage/follow.h"
+#include "storage/known.h"
 #include "storage/lapse.h"
 #include "storage/lead.h"
 #include "storage/peers.h"
@@ -113,7 +114,7 @@ struct node *node_new(const struct node_options *options, struct clustermap *map
               c->peers != NULL && pending_index_init(&c->pending) == STATUS_OK &&
               outbox_init(&c->outbox, c->peers_count, options->index, options->incarnation) ==
                   STATUS_OK;
-    ok = ok && epoch_init(c) == STATUS_OK;
+    ok = ok && known_init(c) == STATUS_OK && epoch_init(c) == STATUS_OK;
     if (!ok)
         node_destroy(&n);
     else
@@ -142,6 +143,7 @@ void node_destroy(struct node **n_p)
     free(c->slot_dropped);
     free(c->touched);
     free(c->peers);
+    known_fini(c);
     registry_destroy(&c->registry);
     free(c->news);
     free(n);
@@ -209,10 +211,12 @@ enum status node_restore(struct node *n, uint32_t slot, struct bytes blob, struc
 {
     struct error inner = {.status = STATUS_OK};
     if (slot == 0) {
-        enum status registers = registry_restore(n->core.registry, blob);
-        return registers == STATUS_OK
+        enum status shared = known_restore(&n->core, &blob);
+        if (shared == STATUS_OK)
+            shared = registry_restore(n->core.registry, blob);
+        return shared == STATUS_OK
                    ? STATUS_OK
-                   : error_set(reterr, registers, "the saved registers: %s", status_text(registers));
+                   : error_set(reterr, shared, "the saved registers: %s", status_text(shared));
     }
     if (replica_saved_dropped(blob))
         return restore_dropped(&n->core, slot, reterr);
@@ -244,10 +248,12 @@ static enum status replay_install(struct core *c, const struct record_view *reco
     return STATUS_OK;
 }
 
-static enum status replay_register(struct core *c, uint64_t lsn, const struct record_view *record,
-                                   struct error *reterr)
+static enum status replay_shared(struct core *c, uint64_t lsn, const struct record_view *record,
+                                 struct error *reterr)
 {
-    enum status status = registry_replay(c->registry, record->body);
+    enum status status = record->kind == RECORD_KNOWN
+                             ? known_replay(c, record->body)
+                             : registry_replay(c->registry, record->body);
     if (status == STATUS_OK)
         return STATUS_OK;
     return error_set(reterr, status, "record %llu of the registers: %s", (unsigned long long)lsn,
@@ -285,8 +291,8 @@ enum status node_replay(struct node *n, uint64_t lsn, const struct record_view *
     struct core *c = &n->core;
     if (record->kind == RECORD_CLOSE)
         return STATUS_OK;
-    if (record->kind == RECORD_REGISTER)
-        return replay_register(c, lsn, record, reterr);
+    if (record->kind == RECORD_REGISTER || record->kind == RECORD_KNOWN)
+        return replay_shared(c, lsn, record, reterr);
     if (record->kind >= RECORD_SNAPSHOT)
         return replay_snapshot(c, lsn, record, reterr);
     bool dropped = record->slot < c->slots_capacity && c->slot_dropped[record->slot] != SLOT_LIVE;
@@ -369,7 +375,6 @@ enum status node_start(struct node *n, const struct node_time *time, uint64_t ne
     if (install_missing(c) != STATUS_OK)
         return error_set(reterr, c->failed == STATUS_OK ? STATUS_NOMEMORY : c->failed,
                          "cannot make the replicas of this node");
-    c->fresh = next_lsn == 1 && c->slots_count > 0;
     snapshot_drop_unfinished(c);
     for (uint32_t slot = 1; slot <= c->slots_count; slot++)
         if (c->by_slot[slot] != NULL)
@@ -620,10 +625,14 @@ void node_failure(const struct node *n, char to[static 256])
                  "the directory is empty, or an old copy; start the node with its own",
                  c->lost_partition, (unsigned long long)c->lost_here,
                  (unsigned long long)c->lost_there);
+    if (c->replaced)
+        snprintf(to, 256,
+                 "others know this node with another disk: the directory was empty, or is not its "
+                 "own; start the node with its own");
     if (c->outlived_by > 0)
         snprintf(to, 256,
                  "others know a later life of this node (incarnation %llu, this one is %llu): the "
-                 "directory is empty, or an old copy; start the node with its own",
+                 "directory is an old copy, or in use twice; start the node with its own",
                  (unsigned long long)c->outlived_by, (unsigned long long)c->options.incarnation);
 }
 
@@ -749,8 +758,11 @@ static enum status save_states(struct core *c, struct checkpoint *ck)
     size_t *ends = calloc(c->slots_count + 2u, sizeof *ends);
     ck->drops = calloc(c->slots_count + 1u, sizeof *ck->drops);
     enum status status = ends == NULL || ck->drops == NULL ? STATUS_NOMEMORY : STATUS_OK;
-    if (status == STATUS_OK && registry_changed(c->registry)) {
-        status = registry_save(c->registry, &memory);
+    if (status == STATUS_OK && (registry_changed(c->registry) || c->known_changed)) {
+        status = known_save(c, &memory);
+        if (status == STATUS_OK)
+            status = registry_save(c->registry, &memory);
+        c->known_changed = false;
         ends[ck->states_count++] = memory.size; /* slot 0 */
     }
     for (uint32_t slot = 1; status == STATUS_OK && slot <= c->slots_count; slot++) {

@@ -32,6 +32,8 @@ struct node_time {
 struct node_options {
     uint32_t index;       /* in the cluster map */
     uint64_t incarnation; /* raised and synced before node_start() */
+    uint64_t former;      /* the incarnation before */
+    uint64_t disk;        /* of the directory (identity.h); not 0 */
     uint64_t boot_id;     /* random */
     uint64_t heartbeat_ms;  /* 100 */
     uint64_t suspect_ms;    /* 300: a peer that was silent for so long is missing */
@@ -48,7 +50,7 @@ struct node_options {
     uint32_t value_size_max;
 };
 
-/* The defaults above; index, incarnation and boot_id zero. */
+/* The defaults above; index, incarnation, former, disk and boot_id zero. */
 void node_options_init(struct node_options *o);
 
 enum node_event_kind {

@@ -3,6 +3,7 @@
 #include "proto/codec.h"
 #include "storage/epoch.h"
 #include "storage/follow.h"
+#include "storage/known.h"
 #include "storage/lead.h"
 #include "storage/lease.h"
 #include "storage/serve.h"
@@ -97,17 +98,8 @@ static void on_heartbeat(struct core *c, struct bytes frame)
     struct peer *peer = &c->peers[h.sender];
     bool same_cluster = bytes_equal(h.cluster_id, bytes_of(c->map->cluster_id.octets, 16)) &&
                         bytes_equal(h.node_id, bytes_of(c->map->nodes[h.sender].id.octets, 16));
-    if (same_cluster && h.target_incarnation > c->options.incarnation) {
-        core_outlived(c, h.target_incarnation);
-        return;
-    }
-    /* Others knew a life of this node before this disk had anything on it (U7). */
-    bool known = h.target_incarnation != 0 && h.target_incarnation != c->options.incarnation;
-    if (same_cluster && c->fresh && known) {
-        core_outlived(c, h.target_incarnation);
-        return;
-    }
-    if (!same_cluster || h.incarnation < peer->incarnation || h.incarnation == 0) {
+    if (!same_cluster || h.incarnation < peer->incarnation || h.incarnation == 0 || h.disk == 0 ||
+        !known_heard(c, &h)) {
         c->counters.stale_messages++;
         return;
     }
@@ -254,6 +246,10 @@ static void on_registry(struct core *c, struct bytes frame)
     }
     if (!peer_current(c, m.sender, m.incarnation, m.target_incarnation))
         return;
+    if (!known_met(c)) {
+        c->counters.stale_messages++;
+        return;
+    }
     enum status status = registry_message(c->registry, c->now_ms, m.sender, &m);
     if (status == STATUS_MALFORMED)
         core_malformed(c);
@@ -299,6 +295,7 @@ static void send_heartbeat(struct core *c, uint32_t node)
                           .ptime = c->ptime_max};
     c->peers[node].heartbeat_due = false;
     arena_reset(&c->arena, (size_t)4 << 20);
+    known_tell(c, node, &h);
     lease_ask(c, node, &h);
     struct buffer *frame = outbox_frame(&c->outbox, node, LANE_CONTROL);
     if (frame != NULL)
@@ -309,8 +306,7 @@ void peers_heartbeats(struct core *c, bool all)
 {
     for (uint32_t i = 0; i < c->peers_count; i++) {
         struct peer *peer = &c->peers[i];
-        /* Nobody is told of a life that has left nothing on the disk yet. */
-        if (peer->shares && (all || peer->heartbeat_due) && (!c->fresh || c->durable_lsn > 0))
+        if (peer->shares && (all || peer->heartbeat_due))
             send_heartbeat(c, i);
         peer->heartbeat_due = false;
     }

@@ -32,6 +32,7 @@ enum record_kind {
     RECORD_ROWS = 9,     /* rows for it (storage/snapshot.c) */
     RECORD_SWITCH = 10,  /* it is whole and takes over its partition; the former slot is void */
     RECORD_DROP = 11,    /* the slot is void */
+    RECORD_KNOWN = 12,   /* what this node knows of a node's disk (storage/known.c) */
 };
 
 #define RECORD_HEADER_SIZE 16

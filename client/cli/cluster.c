@@ -331,14 +331,13 @@ static void survey_node(struct survey *s, uint32_t i, json_t *list)
                             json_integer((json_int_t)value_in(s, a, "operations", 0)));
         if (open < led)
             advise(s,
-                   "node %s leads %llu partitions that take no writes: a node that holds their "
-                   "other copy is down or catching up",
+                   "node %s leads %llu partitions that take no writes at the moment: a node that "
+                   "holds their other copy went down or came back; this takes a second",
                    node->name, (unsigned long long)(led - open));
     }
     if (!reaches && !answers)
         advise(s,
-               "node %s at %s does not answer: start it; until then its keys are read from their "
-               "other copy and writes to them are refused",
+               "node %s at %s does not answer: start it; until then its keys have a copy less",
                node->name, node->address);
     else if (!reaches)
         advise(s, "node %s answers here but no router reaches it: check the network between them",
@@ -366,8 +365,23 @@ static void survey_versions(struct survey *s)
     }
 }
 
-static json_t *survey_cluster(const struct survey *s)
+/* Partitions with a copy that is not in sync. */
+static uint32_t copies_missing(const struct clustermap *map)
 {
+    uint32_t count = 0;
+    for (uint32_t p = 0; p < map->partition_count; p++)
+        count += map->partitions[p].isr_count < map->partitions[p].assigned_count;
+    return count;
+}
+
+static json_t *survey_cluster(struct survey *s)
+{
+    uint32_t missing = copies_missing(s->map);
+    if (missing > 0)
+        advise(s,
+               "%u of %u partitions have a copy that is not in sync: a node is down, or catches up "
+               "after it was; nothing is to be done if this number falls",
+               missing, s->map->partition_count);
     char id[2 * sizeof(struct id128) + 1];
     for (size_t i = 0; i < sizeof(struct id128); i++)
         snprintf(id + 2 * i, 3, "%02x", s->map->cluster_id.octets[i]);
@@ -375,6 +389,7 @@ static json_t *survey_cluster(const struct survey *s)
     json_object_set_new(object, "id", json_string(id));
     json_object_set_new(object, "partitions", json_integer(s->map->partition_count));
     json_object_set_new(object, "copies", json_integer(s->map->copies));
+    json_object_set_new(object, "partitions_short", json_integer(missing));
     json_object_set_new(object, "map_version", json_integer((json_int_t)s->map->version));
     return object;
 }

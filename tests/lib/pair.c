@@ -197,7 +197,9 @@ void pair_start(struct pair *p, uint32_t node)
     uint64_t after, lsn = 0;
     node_options_init(&o);
     o.index = node;
+    o.former = n->incarnation;
     o.incarnation = ++n->incarnation;
+    o.disk = 1000 + node;
     n->map = map_new(p->partitions);
     n->store = store_new(&store, n->table);
     n->node = node_new(&o, n->map, n->store);

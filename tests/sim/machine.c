@@ -301,13 +301,15 @@ static void make_store(struct machine *m)
     ENSURE(m->store != NULL);
 }
 
-static void make_node(struct machine *m, uint64_t incarnation)
+static void make_node(struct machine *m, const struct identity *identity)
 {
     const struct knobs *k = &m->world->knobs;
     struct node_options options;
     node_options_init(&options);
     options.index = m->index;
-    options.incarnation = incarnation;
+    options.incarnation = identity->incarnation;
+    options.former = identity->former;
+    options.disk = identity->disk;
     options.boot_id = random_next(&m->random) | 1;
     options.ask_primary_ms = k->ask_primary_ms;
     options.commit_note_ms = k->commit_note_ms;
@@ -366,12 +368,14 @@ static enum status open_all(struct machine *m, struct error *reterr)
     enum status status = m->disk->verbs->lock(m->disk, reterr);
     if (status == STATUS_OK)
         status = identity_boot(m->disk, m->world->map->cluster_id,
-                               m->world->map->nodes[m->index].id, 0, &identity, reterr);
+                               m->world->map->nodes[m->index].id,
+                               WALL_BASE_MS + world_now_ms(m->world),
+                               random_next(&m->random) | 1, &identity, reterr);
     if (status != STATUS_OK)
         return status;
     m->map = map_copy(m->world->map);
     make_store(m);
-    make_node(m, identity.incarnation);
+    make_node(m, &identity);
     status = recover(m, bytes_le64(identity.node_id.octets), reterr);
     if (status != STATUS_OK)
         return status;

@@ -185,6 +185,10 @@ static enum status sample_heartbeat(struct buffer *out)
         .node_id = TEXT("fedcba9876543210"),
         .map_version = 13,
         .ptime = 14,
+        .disk = 15,
+        .former = 16,
+        .target_disk = 17,
+        .target_seen = 18,
     };
     return codec_pack_heartbeat(&m, out);
 }
@@ -485,7 +489,7 @@ static const struct door {
      "d7010d000a026e3112046e6f64651a067772697465731a057265616473220405c0843d"},
     {"heartbeat", false, sample_heartbeat, again_heartbeat,
      "d70120000802100b180c2210303132333435363738396162636465662a106665646362613938373635343332"
-     "3130300d380e"},
+     "3130300d380e690f000000000000007010791100000000000000800112"},
     {"promise", false, sample_promise, again_promise, "d70121000801100b180c220300ff072a020506"},
     {"promised", false, sample_promised, again_promised,
      "d70122000802100c180b220300ff072a020506320204003a0264004210efbefecacefaedfe00000000000000"
