@@ -11,15 +11,15 @@
 #include "storage/serve.h"
 #include "storage/snapshot.h"
 
-#define RANK_WAIT_MS  150u   /* the n-th survivor waits n times this for the first to act */
-#define UNHEARD_MS    3000u  /* a node that was not heard of since our start is waited for */
-#define UNSYNCED_MS   1000u  /* a member that answers heartbeats but does not promise is left out */
-#define ADDING_MS     500u   /* an addition that holds up commits for so long is given up */
-#define NEAR_ENTRIES  64u    /* a learner that lacks no more is near enough to be added */
+#define RANK_WAIT_MS    150u  /* the n-th survivor waits n times this for the first to act */
+#define UNHEARD_MS      3000u /* a node that was not heard of since our start is waited for */
+#define UNSYNCED_MS     1000u /* a member that answers heartbeats but does not promise is left out */
+#define ADDING_MS       500u  /* an addition that holds up commits for so long is given up */
+#define NEAR_ENTRIES    64u   /* a learner that lacks no more is near enough to be added */
 #define BACK_OFF_MIN_MS 1000u
 #define BACK_OFF_MAX_MS 60000u
-#define HAND_BACK_MS  1000u  /* an epoch is open for so long before its leadership moves on */
-#define VALUE_MAX     1024u
+#define HAND_BACK_MS    1000u /* an epoch is open for so long before its leadership moves on */
+#define VALUE_MAX       1024u
 
 /* A set of nodes, in order. */
 struct group {
@@ -108,8 +108,7 @@ static bool hangs(const struct core *c, const struct replica *r, const struct me
     if (!r->leads || !m->in_isr)
         return false;
     if (!m->synced)
-        return r->promise_durable == r->promised_epoch &&
-               c->now_ms >= m->since_ms + UNSYNCED_MS;
+        return r->promise_durable == r->promised_epoch && c->now_ms >= m->since_ms + UNSYNCED_MS;
     return r->opened && m->acked_seq < r->last.seq && m->owed_ms != 0 &&
            c->now_ms >= m->owed_ms + c->options.suspect_ms;
 }
@@ -143,7 +142,8 @@ static bool grow(struct core *c, struct replica *r, struct member *m)
 {
     const struct clustermap_partition *now = config_of(c, r);
     struct group isr = {.count = now->isr_count};
-    if (!m->adding || !m->synced || m->adrift || m->acked_seq < m->mark_seq || now->isr_count >= COPIES_MAX)
+    if (!m->adding || !m->synced || m->adrift || m->acked_seq < m->mark_seq ||
+        now->isr_count >= COPIES_MAX)
         return false;
     memcpy(isr.nodes, now->isr, sizeof isr.nodes);
     isr.nodes[isr.count++] = m->node;

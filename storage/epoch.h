@@ -1,4 +1,5 @@
-/* Epoch: who leads a partition and who must acknowledge its writes (design: rules F1-F6, L3, L4, G1).
+/* Epoch: who leads a partition and who must acknowledge its writes (design: rules F1-F6, L3, L4,
+ * G1).
  *
  * The truth is the partition's register. A node that wants another configuration proposes it to the
  * registry; what is committed there is adopted by everybody who hears of it.
@@ -15,9 +16,10 @@
  *   register: epoch e+1, opened, base = isr      -> ENTRY_EPOCH is logged, writes are taken;
  *                                                   commits wait for the fence (lease.h)
  *
- * Rules: from an opened epoch any member of isr may propose a subset that contains itself (or, as the
- * primary, an addition that has everything); from an unopened one only a member of base, a subset of
- * base. The ISR is never empty. A primary never acts in an epoch that an earlier life of it promised.
+ * Rules: from an opened epoch any member of isr may propose a subset that contains itself (or, as
+ * the primary, an addition that has everything); from an unopened one only a member of base, a
+ * subset of base. The ISR is never empty. A primary never acts in an epoch that an earlier life of
+ * it promised.
  */
 #ifndef STORAGE_EPOCH_H
 #define STORAGE_EPOCH_H

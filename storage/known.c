@@ -5,10 +5,10 @@
 #include "proto/base/ensure.h"
 #include "proto/base/mutant.h"
 
-/* The record, and each node in the saved state: u32 node, u32 0, u64 disk, u64 incarnation. The saved
- * state: u32 count, u32 0, then the nodes. */
+/* The record, and each node in the saved state: u32 node, u32 0, u64 disk, u64 incarnation. The
+ * saved state: u32 count, u32 0, then the nodes. */
 #define KNOWN_SIZE 24u
-#define HEAD_SIZE 8u
+#define HEAD_SIZE  8u
 
 enum status known_init(struct core *c)
 {
@@ -123,8 +123,7 @@ bool known_heard(struct core *c, const struct heartbeat *h)
 {
     struct known *k = &c->known[h->sender];
     bool other_disk = h->target_disk != 0 && h->target_disk != c->options.disk;
-    bool unknown_life = h->target_disk == c->options.disk &&
-                        h->target_seen > c->options.former &&
+    bool unknown_life = h->target_disk == c->options.disk && h->target_seen > c->options.former &&
                         h->target_seen != c->options.incarnation;
     if (other_disk && !MUTANT(22)) {
         core_replaced(c);

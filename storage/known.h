@@ -2,9 +2,9 @@
  *
  * A disk has an identity, drawn at random when its directory was empty, and an incarnation that is
  * raised at each start (identity.h). Every node logs which disk and which incarnation it heard of
- * from each other one, and says so in its heartbeats once that is durable. So a node that comes back
- * with an empty directory, or with an old copy of its own, is told, and ends; and until then nobody
- * takes its heartbeats.
+ * from each other one, and says so in its heartbeats once that is durable. So a node that comes
+ * back with an empty directory, or with an old copy of its own, is told, and ends; and until then
+ * nobody takes its heartbeats.
  *
  * A disk that is new must not vote or lead before it is certain that it replaces none: it does
  * nothing with registers until so many nodes have it on their disks that some of those who know a

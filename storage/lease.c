@@ -4,7 +4,8 @@
 #include "proto/base/mutant.h"
 
 /* How long whoever holds a lease on r may count on it: the primary's are short, for they bound the
- * wait for writes after its death; a replica's are long enough to read on until it has taken over. */
+ * wait for writes after its death; a replica's are long enough to read on until it has taken over.
+ */
 static uint64_t span_ms(const struct core *c, const struct replica *r, uint32_t holder)
 {
     return holder == r->lead_node ? c->options.lease_primary_ms : c->options.lease_replica_ms;

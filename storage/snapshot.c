@@ -6,11 +6,11 @@
 #include "proto/base/mutant.h"
 #include "proto/codec.h"
 
-#define UNDER_WAY_MAX  8u          /* copies at a time, so that heartbeats and writes keep their pace */
-#define PAGE_BYTES     (128u << 10) /* of rows in one message, unless one row is larger */
-#define RESEND_MS      300u
-#define BODY_HEAD_SIZE 8u
-#define ROW_HEAD_SIZE  40u
+#define UNDER_WAY_MAX   8u /* copies at a time, so that heartbeats and writes keep their pace */
+#define PAGE_BYTES      (128u << 10) /* of rows in one message, unless one row is larger */
+#define RESEND_MS       300u
+#define BODY_HEAD_SIZE  8u
+#define ROW_HEAD_SIZE   40u
 #define STATE_HEAD_SIZE 16u
 
 /* A copy on its way to one member. */
@@ -19,7 +19,7 @@ struct snapshot {
     uint64_t commit_seq; /* of the state that it began with */
     uint32_t index;      /* of the message that is on its way */
     uint64_t sent_ms;
-    bool last;           /* that one ends the copy */
+    bool last;                    /* that one ends the copy */
     uint64_t digest, next_digest; /* the page begins behind this row, the next one behind that */
     struct buffer key, next_key;
 };
@@ -77,13 +77,13 @@ static bool rows_next(struct bytes *rest, struct table_row *ret)
     if (key_size == 0 || key_size > KEY_SIZE_MAX || value_size > VALUE_SIZE_MAX ||
         rest->size - ROW_HEAD_SIZE < key_size + value_size)
         return false;
-    *ret = (struct table_row){
-        .digest = bytes_le64(at + 8),
-        .key = bytes_of(at + ROW_HEAD_SIZE, key_size),
-        .item = {.present = true,
-                 .version = {bytes_le64(at + 16), bytes_le64(at + 24)},
-                 .expiry_ms = bytes_le64(at + 32),
-                 .value = bytes_of(at + ROW_HEAD_SIZE + key_size, value_size)}};
+    *ret =
+        (struct table_row){.digest = bytes_le64(at + 8),
+                           .key = bytes_of(at + ROW_HEAD_SIZE, key_size),
+                           .item = {.present = true,
+                                    .version = {bytes_le64(at + 16), bytes_le64(at + 24)},
+                                    .expiry_ms = bytes_le64(at + 32),
+                                    .value = bytes_of(at + ROW_HEAD_SIZE + key_size, value_size)}};
     size_t size = ROW_HEAD_SIZE + key_size + value_size;
     *rest = bytes_of(at + size, rest->size - size);
     return true;
@@ -167,8 +167,8 @@ static bool page_row(void *arg, const struct table_row *row)
     }
     s->next_digest = row->digest;
     buffer_clear(&s->next_key);
-    p->failed = buffer_append(&s->next_key, row->key) != STATUS_OK ||
-                rows_put(p->body, row) != STATUS_OK;
+    p->failed =
+        buffer_append(&s->next_key, row->key) != STATUS_OK || rows_put(p->body, row) != STATUS_OK;
     return !p->failed;
 }
 
@@ -335,10 +335,9 @@ static enum status begin_slot(struct core *c, uint32_t slot, struct bytes state,
         return STATUS_CORRUPT;
     uint32_t partition = bytes_le32(state.data + 4);
     if (partition >= c->map->partition_count || slot == 0 || !core_slot_reserve(c, slot))
-        return partition >= c->map->partition_count || slot == 0 ? STATUS_CORRUPT
-                                                                 : STATUS_NOMEMORY;
-    struct replica *r = replica_new(c, partition, slot,
-                                    clustermap_replica_id(c->map, partition, c->options.index));
+        return partition >= c->map->partition_count || slot == 0 ? STATUS_CORRUPT : STATUS_NOMEMORY;
+    struct replica *r =
+        replica_new(c, partition, slot, clustermap_replica_id(c->map, partition, c->options.index));
     if (r == NULL)
         return STATUS_NOMEMORY;
     enum status status = replica_restore(c, r, state);

@@ -11,10 +11,10 @@
  *   | <---------------------- SNAPSHOT_ACK done ---- |  the former one is void
  *   | APPEND from s + 1 ---------------------------> |
  *
- * The copy is fuzzy: rows are read while writes go on, each page at a later commit. All entries behind
- * s follow and are applied again over it; they are absolute and in order, so that the copy is whole
- * once it has what was committed when its last page was read. It counts as a member only later than
- * that (epoch.c adds nobody who lacks anything).
+ * The copy is fuzzy: rows are read while writes go on, each page at a later commit. All entries
+ * behind s follow and are applied again over it; they are absolute and in order, so that the copy
+ * is whole once it has what was committed when its last page was read. It counts as a member only
+ * later than that (epoch.c adds nobody who lacks anything).
  *
  * Until SWITCH is durable the former slot is what this node has of the partition. A crash before it
  * leaves a slot that is not whole: it is dropped at the next start.

@@ -1,4 +1,5 @@
-/* Whose disk is it: two nodes that are stepped by hand, one of which comes back with another disk. */
+/* Whose disk is it: two nodes that are stepped by hand, one of which comes back with another disk.
+ */
 #include "storage/known.h"
 
 #include <setjmp.h>
