@@ -1048,6 +1048,9 @@ enum status codec_pack_heartbeat(const struct heartbeat *m, struct buffer *out)
     p.former = m->former;
     p.target_disk = m->target_disk;
     p.target_seen = m->target_seen;
+    p.lease_primary_ms = m->lease_primary_ms;
+    p.lease_replica_ms = m->lease_replica_ms;
+    p.leaving = m->leaving;
     p.sent_ms = m->sent_ms;
     p.echo_ms = m->echo_ms;
     p.granted = (uint32_t)m->granted_count;
@@ -1077,6 +1080,9 @@ enum status codec_unpack_heartbeat(struct bytes frame, struct arena *arena, stru
         .former = p->former,
         .target_disk = p->target_disk,
         .target_seen = p->target_seen,
+        .lease_primary_ms = p->lease_primary_ms,
+        .lease_replica_ms = p->lease_replica_ms,
+        .leaving = p->leaving != 0,
         .sent_ms = p->sent_ms,
         .echo_ms = p->echo_ms,
         .count = p->n_partitions,

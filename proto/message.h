@@ -222,6 +222,8 @@ struct heartbeat {
     struct bytes cluster_id, node_id;
     uint64_t map_version, ptime;
     uint64_t disk, former, target_disk, target_seen;
+    uint32_t lease_primary_ms, lease_replica_ms;
+    bool leaving;
     uint64_t sent_ms, echo_ms;
     size_t count, granted_count; /* the first granted_count of them are granted */
     uint32_t *partitions;

@@ -6,6 +6,7 @@
  *   epoch.c    who leads a partition: proposals to the registry, and what came of them
  *   lease.c    who may read: grants between pairs of nodes
  *   serve.c    client operations at one replica: read, write, outcome, scan
+ *   hold.c     operations that came between two epochs
  *   lapse.c    keys past their expiry go
  *   lead.c     the primary's side of replication: epochs, APPEND, commit
  *   follow.c   the replica's side: promise, accept, truncate, acknowledge
@@ -36,6 +37,7 @@ struct peer {
     bool up;          /* heard within suspect_ms */
     bool shares;      /* a partition with us, or registers: heartbeats go there */
     bool heartbeat_due; /* one at once: it would give a lease */
+    bool leaving;     /* it is about to stop */
 };
 
 enum durable_kind {
@@ -72,6 +74,8 @@ struct lapse_sweep {
     uint8_t key[KEY_SIZE_MAX];
 };
 
+#define HELD_DIGESTS 1024u
+
 struct core {
     /* Fixed at start. */
     struct node_options options;
@@ -97,6 +101,8 @@ struct core {
     uint32_t snapshots_count; /* under way */
     uint32_t *news; /* partitions whose registers moved through us: to be told to all */
     uint32_t news_count;
+    uint32_t held_count; /* operations that are held (hold.h) */
+    uint32_t held_digests[HELD_DIGESTS]; /* how many of them, by digest */
     uint64_t kept_bytes; /* of committed entries that are kept for members that lack them */
     struct peer *peers;
     struct known *known; /* by node */
@@ -105,6 +111,7 @@ struct core {
     uint64_t next_lsn, durable_lsn;
     uint64_t ptime_max; /* highest ptime of a committed entry known here */
     bool space_low;
+    bool leaving; /* we are about to stop (epoch.h) */
     uint64_t started_ms;
     uint32_t lost_partition; /* of core_lost() */
     uint64_t lost_here, lost_there;

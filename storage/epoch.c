@@ -5,6 +5,7 @@
 #include "proto/base/ensure.h"
 #include "proto/base/mutant.h"
 #include "proto/codec.h"
+#include "storage/hold.h"
 #include "storage/known.h"
 #include "storage/lead.h"
 #include "storage/lease.h"
@@ -16,8 +17,9 @@
 #define UNSYNCED_MS     1000u /* a member that answers heartbeats but does not promise is left out */
 #define ADDING_MS       500u  /* an addition that holds up commits for so long is given up */
 #define NEAR_ENTRIES    64u   /* a learner that lacks no more is near enough to be added */
-#define BACK_OFF_MIN_MS 1000u
-#define BACK_OFF_MAX_MS 60000u
+#define BACK_OFF_MIN_MS 500u
+#define BACK_OFF_MAX_MS 64000u
+#define BACK_OFF_FORGET 10u  /* times of it, as a member, after which the past does not count */
 #define HAND_BACK_MS    1000u /* an epoch is open for so long before its leadership moves on */
 #define VALUE_MAX       1024u
 
@@ -38,6 +40,12 @@ static bool contains(const uint32_t *nodes, uint32_t count, uint32_t node)
         if (nodes[i] == node)
             return true;
     return false;
+}
+
+/* It is about to stop. */
+static bool leaves(const struct core *c, uint32_t node)
+{
+    return node == c->options.index ? c->leaving : c->peers[node].leaving;
 }
 
 /* Rule L4: whatever a former life of this node has granted has run out. */
@@ -110,7 +118,7 @@ static bool hangs(const struct core *c, const struct replica *r, const struct me
     if (!m->synced)
         return r->promise_durable == r->promised_epoch && c->now_ms >= m->since_ms + UNSYNCED_MS;
     return r->opened && m->acked_seq < r->last.seq && m->owed_ms != 0 &&
-           c->now_ms >= m->owed_ms + c->options.suspect_ms;
+           c->now_ms >= m->owed_ms + c->options.stall_ms;
 }
 
 static bool missing(const struct core *c, struct replica *r, uint32_t node)
@@ -162,7 +170,7 @@ static bool any_adding(const struct replica *r)
 /* From now on its acknowledgement counts; nothing is committed that it lacks. */
 static void begin_adding(struct core *c, struct replica *r, struct member *m)
 {
-    if (!m->synced || m->adrift || !c->peers[m->node].up || any_adding(r) ||
+    if (!m->synced || m->adrift || !c->peers[m->node].up || leaves(c, m->node) || any_adding(r) ||
         c->now_ms < m->since_ms + m->back_off_ms || m->acked_seq + NEAR_ENTRIES < r->last.seq)
         return;
     m->adding = true;
@@ -187,13 +195,66 @@ static void consider_growth(struct core *c, struct replica *r)
     }
 }
 
+/* Who is to lead after us; NULL: nobody can. Placement's order decides. */
+static const struct member *heir(const struct core *c, struct replica *r)
+{
+    const struct clustermap_partition *now = config_of(c, r);
+    for (uint32_t i = 0; i < now->assigned_count; i++) {
+        const struct member *m = replica_member(r, now->assigned[i]);
+        if (m != NULL && m->in_isr && m->synced && c->peers[m->node].up && !leaves(c, m->node))
+            return m;
+    }
+    return NULL;
+}
+
+/* Is there somebody who may become an heir? */
+static bool heir_to_come(const struct core *c, const struct replica *r)
+{
+    for (uint32_t i = 0; i < r->members_count; i++)
+        if (c->peers[r->members[i].node].up && !leaves(c, r->members[i].node))
+            return true;
+    return false;
+}
+
+/* We are about to stop: the heir gets it, without us if that may be. */
+static void consider_leaving(struct core *c, struct replica *r)
+{
+    const struct clustermap_partition *now = config_of(c, r);
+    const struct member *m = heir(c, r);
+    struct group isr = {0};
+    r->handing_over = m != NULL;
+    if (m == NULL)
+        consider_growth(c, r);
+    if (m == NULL || replica_pending_count(r) > 0)
+        return;
+    for (uint32_t i = 0; i < now->isr_count; i++)
+        if (now->isr[i] != c->options.index || now->isr_count <= c->map->isr_min)
+            isr.nodes[isr.count++] = now->isr[i];
+    propose_next(c, r, &isr, m->node);
+}
+
+/* A member is about to stop: nobody has to wait for it to be missed. */
+static bool consider_departures(struct core *c, struct replica *r)
+{
+    const struct clustermap_partition *now = config_of(c, r);
+    struct group isr = {0};
+    for (uint32_t i = 0; i < now->isr_count; i++)
+        if (!leaves(c, now->isr[i]))
+            isr.nodes[isr.count++] = now->isr[i];
+    if (isr.count == now->isr_count || isr.count < c->map->isr_min)
+        return false;
+    propose_next(c, r, &isr, c->options.index);
+    return true;
+}
+
 /* Leadership goes to whom placement names first. Writes under way are finished before. */
 static void consider_hand_back(struct core *c, struct replica *r)
 {
     const struct clustermap_partition *now = config_of(c, r);
     uint32_t first = now->assigned_count == 0 ? c->options.index : now->assigned[0];
     const struct member *m = first == c->options.index ? NULL : replica_member(r, first);
-    bool wanted = m != NULL && m->in_isr && m->synced && c->peers[first].up && !any_adding(r) &&
+    bool wanted = m != NULL && m->in_isr && m->synced && c->peers[first].up &&
+                  !leaves(c, first) && !any_adding(r) &&
                   c->now_ms >= r->opened_ms + HAND_BACK_MS;
     r->handing_over = wanted;
     if (!wanted || replica_pending_count(r) > 0 || r->ticket != 0)
@@ -249,7 +310,11 @@ static void consider_leading(struct core *c, struct replica *r)
             propose_open(c, r);
         return;
     }
-    if (r->opened) {
+    if (!r->opened)
+        return;
+    if (c->leaving) {
+        consider_leaving(c, r);
+    } else if (!consider_departures(c, r)) {
         consider_growth(c, r);
         consider_hand_back(c, r);
     }
@@ -286,6 +351,16 @@ void epoch_consider(struct core *c, struct replica *r)
 
 /* ------------------------------------------------------------------ adopting */
 
+/* m was left out, after it was a member for member_ms: the shorter that was in relation, the longer it
+ * waits. */
+static void back_off(struct member *m, uint64_t member_ms)
+{
+    if (m->back_off_ms == 0 || member_ms > BACK_OFF_FORGET * m->back_off_ms)
+        m->back_off_ms = BACK_OFF_MIN_MS;
+    else if (m->back_off_ms < BACK_OFF_MAX_MS)
+        m->back_off_ms *= 2;
+}
+
 /* opened: our former epoch was. joins: we were no member of it. */
 static void enter_member(struct core *c, const struct replica *r,
                          const struct clustermap_partition *p, struct member *m, bool opened,
@@ -298,13 +373,13 @@ static void enter_member(struct core *c, const struct replica *r,
     m->adding = m->synced = m->adrift = false;
     snapshot_end(c, m);
     m->asked_ms = m->owed_ms = 0;
+    uint64_t member_ms = c->now_ms - m->joined_ms;
+    if (!was && m->in_isr)
+        m->joined_ms = c->now_ms;
     if (was != m->in_isr || m->in_isr)
         m->since_ms = c->now_ms;
-    if (was && !m->in_isr) {
-        m->back_off_ms = m->back_off_ms == 0 ? BACK_OFF_MIN_MS / 2 : m->back_off_ms * 2;
-        if (m->back_off_ms > BACK_OFF_MAX_MS)
-            m->back_off_ms = BACK_OFF_MAX_MS;
-    }
+    if (was && !m->in_isr)
+        back_off(m, member_ms);
     m->lease_until_ms = 0; /* it was about another epoch */
     /* A newcomer has granted nobody anything, but those before it have, and may be gone by the time
      * that it decides alone: it waits as if it had. */
@@ -330,7 +405,8 @@ static void enter(struct core *c, struct replica *r, const struct clustermap_par
         core_lost(c, r, p->beacon_seq);
         return;
     }
-    serve_refuse_readers(c, r, STATUS_ASKPRIMARY);
+    if (!r->leads)
+        serve_refuse_readers(c, r);
     replica_forget_kept(c, r, !r->leads);
     if (r->leads && p->epoch > r->promised_epoch)
         replica_promise(c, r, p->epoch);
@@ -347,6 +423,7 @@ void epoch_adopt(struct core *c, struct replica *r)
     r->config_version = p->version;
     epoch_open_known(c, r);
     epoch_consider(c, r);
+    hold_release(c, r);
 }
 
 void epoch_open_known(struct core *c, struct replica *r)
@@ -359,6 +436,36 @@ void epoch_open_known(struct core *c, struct replica *r)
     r->opened_ms = c->now_ms;
     if (r->leads)
         lead_open(c, r);
+    hold_release(c, r);
+}
+
+void epoch_leave(struct core *c)
+{
+    c->leaving = true;
+    for (uint32_t i = 0; i < c->peers_count; i++)
+        c->peers[i].heartbeat_due = true;
+    epoch_tick(c);
+}
+
+/* Does somebody wait for us? Who leads is to leave us out, or to take over; when he cannot, or leaves,
+ * too, there is nothing to wait for. */
+static bool left(const struct core *c, struct replica *r)
+{
+    const struct clustermap_partition *now = config_of(c, r);
+    if (r->ticket != 0)
+        return false;
+    if (now->primary == c->options.index)
+        return !heir_to_come(c, r);
+    return !contains(now->isr, now->isr_count, c->options.index) || !c->peers[now->primary].up ||
+           leaves(c, now->primary) || now->isr_count <= c->map->isr_min;
+}
+
+bool epoch_left(const struct core *c)
+{
+    for (uint32_t slot = 1; slot <= c->slots_count; slot++)
+        if (core_live(c, slot) != NULL && !left(c, core_live(c, slot)))
+            return false;
+    return c->leaving;
 }
 
 void epoch_adopt_all(struct core *c)

@@ -44,6 +44,11 @@ void epoch_consider(struct core *c, struct replica *r);
 void epoch_tick(struct core *c);
 void epoch_flush(struct core *c);
 
+/* This node is about to stop: what it leads goes to others, and others leave it out. */
+void epoch_leave(struct core *c);
+/* That has been done, as far as it can be. */
+bool epoch_left(const struct core *c);
+
 /* May clean keys be read at r at now_ms? (R1) */
 bool epoch_readable(const struct replica *r, uint64_t now_ms);
 

@@ -23,10 +23,8 @@ enum status lapse_log(struct core *c, struct replica *r, uint64_t digest, struct
 {
     ENSURE(r->leads);
     *ret = NULL;
-    if (!lead_writable(c, r)) {
-        c->counters.refused_unavailable++;
+    if (!lead_writable(c, r))
         return STATUS_UNAVAILABLE;
-    }
     if (replica_full(c, r)) {
         c->counters.refused_busy++;
         return STATUS_BUSY;

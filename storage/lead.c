@@ -31,7 +31,7 @@ static bool stalled(const struct core *c, const struct replica *r)
         since = r->opened_ms;
     if (since < fence)
         since = fence;
-    return c->now_ms >= since + c->options.suspect_ms;
+    return c->now_ms >= since + c->options.stall_ms;
 }
 
 bool lead_writable(const struct core *c, const struct replica *r)
@@ -233,9 +233,9 @@ void lead_member_lost(struct core *c, struct replica *r, uint32_t node)
     snapshot_end(c, m);
     m->asked_ms = 0;
     m->since_ms = c->now_ms;
+    m->back_off_ms = 0; /* it may have been mended */
     if (r->ticket == 0 || MUTANT(10)) /* else it stays required until the register has moved (G1) */
         m->adding = false;
-    serve_refuse_readers(c, r, STATUS_UNAVAILABLE);
     core_touch(c, r);
 }
 
@@ -269,8 +269,6 @@ void lead_tick(struct core *c, struct replica *r)
     }
     try_commit(c, r); /* a fence may be over */
     replica_forget_kept(c, r, false);
-    if (stalled(c, r))
-        serve_refuse_readers(c, r, STATUS_UNAVAILABLE);
     expire_records(c, r);
 }
 

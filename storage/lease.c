@@ -4,11 +4,20 @@
 #include "proto/base/mutant.h"
 
 /* How long whoever holds a lease on r may count on it: the primary's are short, for they bound the
- * wait for writes after its death; a replica's are long enough to read on until it has taken over.
- */
+ * wait for writes after its death; a replica's are long enough to read on until it has taken over. */
 static uint64_t span_ms(const struct core *c, const struct replica *r, uint32_t holder)
 {
     return holder == r->lead_node ? c->options.lease_primary_ms : c->options.lease_replica_ms;
+}
+
+/* The same for a lease of ours that giver has granted: by its options, should they differ. */
+static uint64_t own_span_ms(const struct core *c, const struct replica *r,
+                            const struct heartbeat *giver)
+{
+    uint64_t own = span_ms(c, r, c->options.index);
+    uint64_t its = c->options.index == r->lead_node ? giver->lease_primary_ms
+                                                    : giver->lease_replica_ms;
+    return own < its ? own : its;
 }
 
 /* What the giver waits for a lease of span: clocks may differ by 1 % on each side. */
@@ -20,7 +29,10 @@ static uint64_t wait_ms(uint64_t span)
 uint64_t lease_longest_ms(const struct core *c)
 {
     uint64_t a = c->options.lease_primary_ms, b = c->options.lease_replica_ms;
-    return wait_ms(a > b ? a : b);
+    uint64_t longest = a > b ? a : b;
+    if (longest < c->options.lease_former_ms)
+        longest = c->options.lease_former_ms;
+    return wait_ms(longest);
 }
 
 /* Has r an epoch that leases may be about? */
@@ -33,7 +45,7 @@ static bool promised(const struct replica *r)
 static bool falls_behind(const struct core *c, const struct replica *r, const struct member *m)
 {
     return r->leads && m->synced && m->next_seq > m->acked_seq + 1 &&
-           c->now_ms >= m->progress_ms + c->options.suspect_ms / 2;
+           c->now_ms >= m->progress_ms + c->options.stall_ms / 2;
 }
 
 static bool may_grant(const struct core *c, const struct replica *r, const struct member *m)
@@ -74,6 +86,9 @@ void lease_ask(struct core *c, uint32_t node, struct heartbeat *h)
         if (round == 0)
             h->granted_count = h->count;
     }
+    h->lease_primary_ms = (uint32_t)c->options.lease_primary_ms;
+    h->lease_replica_ms = (uint32_t)c->options.lease_replica_ms;
+    h->leaving = c->leaving;
     h->sent_ms = c->now_ms;
     h->echo_ms = c->peers[node].echo_ms;
 }
@@ -91,9 +106,9 @@ static void forget_asks(struct core *c, uint32_t node)
 
 /* A grant counts if the epoch is still the one that we asked for. */
 static void count(struct core *c, struct replica *r, struct member *m, uint64_t epoch,
-                  uint64_t asked_ms)
+                  const struct heartbeat *giver)
 {
-    uint64_t until = (MUTANT(12) ? c->now_ms : asked_ms) + span_ms(c, r, c->options.index);
+    uint64_t until = (MUTANT(12) ? c->now_ms : giver->echo_ms) + own_span_ms(c, r, giver);
     if (promised(r) && epoch == r->promised_epoch && r->config_epoch == epoch &&
         until > m->lease_until_ms)
         m->lease_until_ms = until;
@@ -102,6 +117,9 @@ static void count(struct core *c, struct replica *r, struct member *m, uint64_t 
 bool lease_heard(struct core *c, const struct heartbeat *h)
 {
     bool news = false, counts = h->echo_ms != 0 && h->target_incarnation == c->options.incarnation;
+    if (h->sent_ms < c->peers[h->sender].echo_ms) /* overtaken by a later one */
+        return false;
+    c->peers[h->sender].leaving = h->leaving;
     if (h->count > 0 || c->peers[h->sender].named)
         forget_asks(c, h->sender);
     c->peers[h->sender].named = h->count > 0;
@@ -113,7 +131,7 @@ bool lease_heard(struct core *c, const struct heartbeat *h)
         m->asks_epoch = h->epochs[i];
         m->asks_ms = c->now_ms;
         if (counts && i < h->granted_count)
-            count(c, r, m, h->epochs[i], h->echo_ms);
+            count(c, r, m, h->epochs[i], h);
         news = news || (may_grant(c, r, m) && m->granted_epoch != r->promised_epoch);
     }
     c->peers[h->sender].echo_ms = h->sent_ms;

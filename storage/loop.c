@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 #include <uthash.h>
 
@@ -18,6 +19,7 @@
 #define DRAIN_MAX 256         /* messages taken from one socket before the others have a turn */
 #define SOURCES_SWEEP_MS 60000u
 #define SOURCE_IDLE_MS 600000u
+#define LINGER_MS 500u
 #define SPACE_CHECK_MS 50u /* often: a small disk fills between two looks */
 #define MIB ((uint64_t)1 << 20)
 
@@ -48,7 +50,9 @@ struct loop {
     struct fetch *fetch;
     bool requests_ready, peers_ready;               /* there may be a message */
     bool sync_ready, checkpoint_ready, fetch_ready; /* the thread has notified */
-    bool checkpointing, space_low, stopping;
+    bool checkpointing, space_low, asked_to_stop, stopping;
+    uint64_t leave_by_ms; /* 0: nobody has asked us to stop */
+    uint64_t linger_ms;   /* we have left; until then routers may still come */
     uint64_t space_due_ms, sweep_due_ms;
 
     struct node_effects effects;
@@ -379,7 +383,7 @@ static void wait(struct loop *l)
     ENSURE(count >= 0 || errno == EINTR);
     for (int i = 0; i < count; i++) {
         int fd = events[i].data.fd;
-        l->stopping = l->stopping || fd == l->p.signal_fd;
+        l->asked_to_stop = l->asked_to_stop || fd == l->p.signal_fd;
         l->requests_ready = l->requests_ready || fd == link_fd(l->requests);
         l->peers_ready = l->peers_ready || fd == link_fd(l->peers);
         l->sync_ready = l->sync_ready || fd == l->sync_fd;
@@ -388,9 +392,39 @@ static void wait(struct loop *l)
     }
 }
 
+static void leave(struct loop *l)
+{
+    struct signalfd_siginfo info;
+    struct node_event event = {.kind = NODE_LEAVE};
+    l->asked_to_stop = false;
+    if (read(l->p.signal_fd, &info, sizeof info) != sizeof info)
+        return;
+    l->stopping = l->leave_by_ms != 0 || l->p.options->leave == 0;
+    if (l->leave_by_ms == 0)
+        step(l, &event);
+    l->leave_by_ms = l->now.now_ms + l->p.options->leave;
+    logline(LOGLINE_INFO, "leaving", "limit_ms=%llu", (unsigned long long)l->p.options->leave);
+}
+
+/* Routers hear by our answers, and by the map, that others serve now: they get some time for it. */
+static void consider_stop(struct loop *l)
+{
+    if (l->leave_by_ms == 0)
+        return;
+    if (!node_left(l->p.node))
+        l->linger_ms = 0;
+    else if (l->linger_ms == 0)
+        l->linger_ms = l->now.now_ms + LINGER_MS;
+    l->stopping = l->stopping || l->now.now_ms >= l->leave_by_ms ||
+                  (l->linger_ms != 0 && l->now.now_ms >= l->linger_ms);
+}
+
 static void turn(struct loop *l)
 {
     clock_turn(l);
+    if (l->asked_to_stop)
+        leave(l);
+    consider_stop(l);
     take_sync(l);
     l->peers_ready = l->peers_ready && receive_peers(l);
     l->requests_ready = l->requests_ready && receive_requests(l);

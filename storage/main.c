@@ -28,6 +28,7 @@ struct parts {
     uint32_t index;
     struct disk *disk;
     struct identity identity;
+    uint64_t lease_former_ms;
     struct table *table;
     struct store *store;
     struct node *node;
@@ -126,6 +127,21 @@ static enum status directory_open(const struct storage_options *o, struct parts 
     return STATUS_OK;
 }
 
+/* The longest lease that this disk's lives have granted is known before one is: the next life waits
+ * for it (L4). */
+static enum status lease_note(const struct storage_options *o, struct parts *p,
+                              struct error *reterr)
+{
+    uint64_t longest = o->lease_primary > o->lease_replica ? o->lease_primary : o->lease_replica;
+    p->lease_former_ms = p->identity.longest_lease_ms;
+    if (longest <= p->identity.longest_lease_ms)
+        return STATUS_OK;
+    p->identity.longest_lease_ms = longest;
+    if (identity_save(p->disk, &p->identity, reterr) == STATUS_OK)
+        return STATUS_OK;
+    return error_wrap(reterr, "directory '%s'", o->dir);
+}
+
 static enum status table_open(const struct storage_options *o, struct parts *p,
                               struct error *reterr)
 {
@@ -151,8 +167,10 @@ static enum status node_open(const struct storage_options *o, struct parts *p, s
     options.disk = p->identity.disk;
     options.boot_id = clock_random64();
     options.suspect_ms = o->suspect;
+    options.stall_ms = o->stall;
     options.lease_primary_ms = o->lease_primary;
     options.lease_replica_ms = o->lease_replica;
+    options.lease_former_ms = p->lease_former_ms;
     options.kept_bytes_max = o->kept_size * MIB;
     options.random = clock_random64();
     options.pending_bytes_max = o->pending_size * MIB;
@@ -257,6 +275,8 @@ static enum status open_all(const struct storage_options *o, struct parts *p, st
     enum status status = map_open(o, p, reterr);
     if (status == STATUS_OK)
         status = directory_open(o, p, reterr);
+    if (status == STATUS_OK)
+        status = lease_note(o, p, reterr);
     if (status == STATUS_OK)
         status = table_open(o, p, reterr);
     if (status == STATUS_OK)

@@ -9,6 +9,7 @@
 #include "storage/core.h"
 #include "storage/epoch.h"
 #include "storage/follow.h"
+#include "storage/hold.h"
 #include "storage/known.h"
 #include "storage/lapse.h"
 #include "storage/lead.h"
@@ -32,6 +33,7 @@ void node_options_init(struct node_options *o)
 {
     *o = (struct node_options){.heartbeat_ms = 100,
                                .suspect_ms = 300,
+                               .stall_ms = 1000,
                                .retransmit_ms = 100,
                                .ask_primary_ms = 20,
                                .lease_primary_ms = 400,
@@ -611,6 +613,9 @@ enum status node_step(struct node *n, const struct node_time *time, const struct
     case NODE_SPACE:
         c->space_low = event->low;
         break;
+    case NODE_LEAVE:
+        epoch_leave(c);
+        break;
     }
     return c->failed;
 }
@@ -643,6 +648,7 @@ static void tick_replica(struct node *n, struct replica *r)
         lead_tick(c, r);
     else
         follow_tick(c, r);
+    hold_release(c, r);
     if (r->reader_due_ms != 0 && c->now_ms >= r->reader_due_ms)
         serve_expire(c, r);
     if (c->now_ms >= n->note_due_ms) {
@@ -717,10 +723,15 @@ uint64_t node_deadline(const struct node *n)
         due = registry;
     if (c->touched_count > 0)
         return c->now_ms + 1;
-    bool busy = c->pending.count > 0 || c->replies.waiting > 0;
+    bool busy = c->pending.count > 0 || c->replies.waiting > 0 || c->held_count > 0;
     if (busy && n->tick_due_ms < due)
         due = n->tick_due_ms;
     return due;
+}
+
+bool node_left(const struct node *n)
+{
+    return epoch_left(&n->core);
 }
 
 enum status node_note_commits(struct node *n, struct node_effects *out)

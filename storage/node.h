@@ -37,11 +37,13 @@ struct node_options {
     uint64_t boot_id;     /* random */
     uint64_t heartbeat_ms;  /* 100 */
     uint64_t suspect_ms;    /* 300: a peer that was silent for so long is missing */
+    uint64_t stall_ms;      /* 1000: one that talks, but acknowledges nothing for so long, too */
     uint64_t retransmit_ms; /* 100: without progress, send again */
     uint64_t ask_primary_ms; /* 20: how long a read of a dirty key waits at a replica */
     uint64_t commit_note_ms; /* 1000: how often commit positions are noted in the log */
     uint64_t lease_primary_ms; /* 400: how long a primary may read without news from its replicas */
     uint64_t lease_replica_ms; /* 700: the same of a replica */
+    uint64_t lease_former_ms; /* the longest that former lives of this disk have granted */
     uint64_t kept_bytes_max; /* of committed entries kept in memory for members that lack them */
     uint64_t random;        /* seed of the jitter between proposers */
     uint32_t pending_max;   /* uncommitted entries per partition; beyond: BUSY */
@@ -60,6 +62,7 @@ enum node_event_kind {
     NODE_DURABLE,     /* the log is durable up to lsn */
     NODE_FETCHED,     /* a FETCH came back */
     NODE_SPACE,       /* low tells whether writes must be refused for lack of disk space */
+    NODE_LEAVE,       /* stop soon: hand over what can be; see node_left() */
 };
 
 struct node_event {
@@ -132,6 +135,9 @@ enum status node_flush(struct node *n, const struct node_time *time, struct node
 void node_failure(const struct node *n, char to[static 256]);
 /* When node_flush() next has something to do without an event; UINT64_MAX: never. */
 uint64_t node_deadline(const struct node *n);
+/* After NODE_LEAVE: it leads nothing that another could lead, and nobody waits for its
+ * acknowledgements. */
+bool node_left(const struct node *n);
 
 /* Notes all commit positions in the log, for a clean shutdown or before a checkpoint. */
 enum status node_note_commits(struct node *n, struct node_effects *out);

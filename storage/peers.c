@@ -67,11 +67,8 @@ static void peer_down(struct core *c, uint32_t node)
     c->peers[node].up = false;
     for (uint32_t slot = 1; slot <= c->slots_count; slot++) {
         struct replica *r = core_live(c, slot);
-        if (r == NULL)
-            continue;
-        if (r->leads && !lead_writable(c, r))
-            serve_refuse_readers(c, r, STATUS_UNAVAILABLE);
-        epoch_consider(c, r);
+        if (r != NULL)
+            epoch_consider(c, r);
     }
 }
 

@@ -5,6 +5,7 @@
 #include "proto/base/ensure.h"
 #include "proto/base/mutant.h"
 #include "storage/epoch.h"
+#include "storage/hold.h"
 #include "storage/lapse.h"
 #include "storage/lead.h"
 #include "storage/follow.h"
@@ -128,6 +129,7 @@ void replica_destroy(struct core *c, struct replica **r_p)
     }
     if (r->ring != NULL)
         replica_forget_kept(c, r, true);
+    hold_forget(c, r);
     for (uint32_t i = 0; i < r->members_count; i++)
         snapshot_end(c, &r->members[i]);
     completion_destroy(&r->completion);

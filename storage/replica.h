@@ -33,6 +33,7 @@ struct member {
     uint64_t mark_seq;    /* adding: once it has that, the ISR may take it */
     uint64_t adding_ms;   /* since when */
     uint64_t since_ms;    /* it is in the ISR, or out of it */
+    uint64_t joined_ms;   /* when it came into the ISR */
     uint64_t owed_ms;     /* since when an ACK is owed; moves with every one; 0: none is */
     uint64_t back_off_ms; /* after it was left out: not taken again before since_ms + this */
     uint64_t asked_ms;    /* when PROMISE was sent last */
@@ -117,6 +118,10 @@ struct replica {
     uint64_t install_id;
     uint32_t install_next;     /* the message that is to come */
     uint64_t switched_id;      /* of the copy that this slot was filled from; 0: none in this life */
+
+    /* Operations that wait for the epoch to open, or for a member to be left out (hold.h). */
+    struct held *held, *held_last;
+    uint64_t releasing_since_ms; /* of the one that is being tried again; 0: none is */
 
     /* Bookkeeping. */
     bool touched;

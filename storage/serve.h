@@ -20,8 +20,8 @@ void serve_dropped(struct core *c, struct cold_key *k);
 void serve_committed(struct core *c, struct replica *r, struct pending *p);
 void serve_abandoned(struct core *c, struct replica *r, struct pending *p);
 
-/* Reads that wait for entries which cannot commit now (a required member is missing). */
-void serve_refuse_readers(struct core *c, struct replica *r, enum status status);
+/* Reads that wait at what is no primary's copy: they are sent to the primary. */
+void serve_refuse_readers(struct core *c, struct replica *r);
 /* Reads that waited too long at a replica are sent to the primary; what is past its deadline is
  * forgotten (the router has answered it). */
 void serve_expire(struct core *c, struct replica *r);

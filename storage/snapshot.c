@@ -5,6 +5,7 @@
 #include "proto/base/ensure.h"
 #include "proto/base/mutant.h"
 #include "proto/codec.h"
+#include "storage/hold.h"
 
 #define UNDER_WAY_MAX   8u /* copies at a time, so that heartbeats and writes keep their pace */
 #define PAGE_BYTES      (128u << 10) /* of rows in one message, unless one row is larger */
@@ -304,15 +305,17 @@ static void forget(struct core *c, const struct replica *r)
 void snapshot_drop(struct core *c, struct replica **r_p)
 {
     struct replica *r = *r_p;
+    *r_p = NULL;
     if (r == NULL)
         return;
     replica_abandon(c, r);
+    hold_drop(c, r);
     forget(c, r);
-    c->by_slot[r->slot] = NULL;
+    c->by_slot[r->slot] = NULL; /* which may be *r_p */
     c->slot_dropped[r->slot] = SLOT_DROPPED_NEW;
     if (c->by_partition[r->partition] == r)
         c->by_partition[r->partition] = NULL;
-    replica_destroy(c, r_p);
+    replica_destroy(c, &r);
 }
 
 static void log_drop(struct core *c, struct replica **r_p)

@@ -189,6 +189,9 @@ static enum status sample_heartbeat(struct buffer *out)
         .former = 16,
         .target_disk = 17,
         .target_seen = 18,
+        .lease_primary_ms = 19,
+        .lease_replica_ms = 20,
+        .leaving = true,
     };
     return codec_pack_heartbeat(&m, out);
 }
@@ -489,7 +492,7 @@ static const struct door {
      "d7010d000a026e3112046e6f64651a067772697465731a057265616473220405c0843d"},
     {"heartbeat", false, sample_heartbeat, again_heartbeat,
      "d70120000802100b180c2210303132333435363738396162636465662a106665646362613938373635343332"
-     "3130300d380e690f000000000000007010791100000000000000800112"},
+     "3130300d380e690f000000000000007010791100000000000000800112880113900114980101"},
     {"promise", false, sample_promise, again_promise, "d70121000801100b180c220300ff072a020506"},
     {"promised", false, sample_promised, again_promised,
      "d70122000802100c180b220300ff072a020506320204003a0264004210efbefecacefaedfe00000000000000"

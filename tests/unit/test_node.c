@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "proto/partition.h"
+#include "storage/hold.h"
 #include "tests/lib/pair.h"
 
 #define PARTITIONS 8
@@ -305,7 +306,7 @@ static void test_node__after_a_start_nothing_is_read_without_leases(void **state
         pair_start(&p, node);
         p.cut = true;
         uint64_t early = pair_read(&p, node, key);
-        pair_run(&p, 50);
+        pair_run(&p, HOLD_MS + 20);
         assert_non_null(pair_answer(&p, early));
         assert_int_not_equal(pair_answer(&p, early)->status, STATUS_OK);
         p.cut = false;
@@ -324,7 +325,9 @@ static void test_node__what_was_never_used_is_not_shown_as_empty(void **state)
     pair_run(&fresh, 500);
     for (uint32_t led_by = 0; led_by < 2; led_by++) {
         pair_key(&fresh, led_by, 0, key);
-        const struct pair_answer *a = pair_answer(&fresh, pair_read(&fresh, 0, key));
+        uint64_t token = pair_read(&fresh, 0, key);
+        pair_run(&fresh, HOLD_MS + 20);
+        const struct pair_answer *a = pair_answer(&fresh, token);
         assert_non_null(a);
         assert_int_not_equal(a->status, STATUS_OK);
         assert_int_not_equal(a->status, STATUS_NOTFOUND);
