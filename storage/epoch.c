@@ -19,7 +19,7 @@
 #define NEAR_ENTRIES    64u   /* a learner that lacks no more is near enough to be added */
 #define BACK_OFF_MIN_MS 500u
 #define BACK_OFF_MAX_MS 64000u
-#define BACK_OFF_FORGET 10u  /* times of it, as a member, after which the past does not count */
+#define BACK_OFF_FORGET 10u   /* times of it, as a member, after which the past does not count */
 #define HAND_BACK_MS    1000u /* an epoch is open for so long before its leadership moves on */
 #define VALUE_MAX       1024u
 
@@ -253,9 +253,8 @@ static void consider_hand_back(struct core *c, struct replica *r)
     const struct clustermap_partition *now = config_of(c, r);
     uint32_t first = now->assigned_count == 0 ? c->options.index : now->assigned[0];
     const struct member *m = first == c->options.index ? NULL : replica_member(r, first);
-    bool wanted = m != NULL && m->in_isr && m->synced && c->peers[first].up &&
-                  !leaves(c, first) && !any_adding(r) &&
-                  c->now_ms >= r->opened_ms + HAND_BACK_MS;
+    bool wanted = m != NULL && m->in_isr && m->synced && c->peers[first].up && !leaves(c, first) &&
+                  !any_adding(r) && c->now_ms >= r->opened_ms + HAND_BACK_MS;
     r->handing_over = wanted;
     if (!wanted || replica_pending_count(r) > 0 || r->ticket != 0)
         return;
@@ -351,8 +350,8 @@ void epoch_consider(struct core *c, struct replica *r)
 
 /* ------------------------------------------------------------------ adopting */
 
-/* m was left out, after it was a member for member_ms: the shorter that was in relation, the longer it
- * waits. */
+/* m was left out, after it was a member for member_ms: the shorter that was in relation, the longer
+ * it waits. */
 static void back_off(struct member *m, uint64_t member_ms)
 {
     if (m->back_off_ms == 0 || member_ms > BACK_OFF_FORGET * m->back_off_ms)
@@ -447,8 +446,8 @@ void epoch_leave(struct core *c)
     epoch_tick(c);
 }
 
-/* Does somebody wait for us? Who leads is to leave us out, or to take over; when he cannot, or leaves,
- * too, there is nothing to wait for. */
+/* Does somebody wait for us? Who leads is to leave us out, or to take over; when he cannot, or
+ * leaves, too, there is nothing to wait for. */
 static bool left(const struct core *c, struct replica *r)
 {
     const struct clustermap_partition *now = config_of(c, r);
