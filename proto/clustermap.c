@@ -110,7 +110,7 @@ static enum status place(const struct clustermap *map, struct placement_row *row
     return s;
 }
 
-static uint64_t replica_id(const struct clustermap *map, uint32_t partition, uint32_t node)
+uint64_t clustermap_replica_id(const struct clustermap *map, uint32_t partition, uint32_t node)
 {
     uint8_t input[sizeof(struct id128) * 2 + 4], sha256[32];
     memcpy(input, &map->cluster_id, sizeof map->cluster_id);
@@ -125,13 +125,15 @@ static void partition_found(const struct clustermap *map, uint32_t p,
 {
     *ret = (struct clustermap_partition){
         .version = 1,
+        .opened = true,
         .primary = row->nodes[0],
+        .base_count = row->count,
         .isr_count = row->count,
         .assigned_count = row->count,
     };
     for (uint32_t i = 0; i < row->count; i++) {
-        ret->isr[i] = ret->assigned[i] = row->nodes[i];
-        ret->replica_ids[i] = replica_id(map, p, row->nodes[i]);
+        ret->isr[i] = ret->base[i] = ret->assigned[i] = row->nodes[i];
+        ret->replica_ids[i] = clustermap_replica_id(map, p, row->nodes[i]);
     }
 }
 
@@ -157,6 +159,9 @@ enum status clustermap_found(struct clustermap *map, struct error *reterr)
     for (uint32_t i = 0; i < map->nodes_count; i++)
         map->nodes[i].version = 1;
     map->partitions = partitions;
+    map->voters_count = map->nodes_count >= 3 ? 3 : 1;
+    for (uint32_t i = 0; i < map->voters_count; i++)
+        map->voters[i] = i;
     map->cluster_version = 1;
     map->version = 1 + (uint64_t)map->nodes_count + map->partition_count;
     return STATUS_OK;
@@ -271,6 +276,7 @@ static enum status decode_partition(struct join *join, const struct reg *r,
         return STATUS_MALFORMED;
     if (!members_valid(join, value.isr, value.isr_count) ||
         !members_valid(join, value.assigned, value.assigned_count) ||
+        !members_valid(join, value.base, value.base_count) ||
         !contains(value.isr, value.isr_count, value.primary))
         return STATUS_MALFORMED;
     *ret = (struct clustermap_partition){
@@ -280,8 +286,13 @@ static enum status decode_partition(struct join *join, const struct reg *r,
         .primary = value.primary,
         .isr_count = (uint32_t)value.isr_count,
         .assigned_count = (uint32_t)value.assigned_count,
+        .base_count = (uint32_t)value.base_count,
+        .beacon_epoch = value.beacon_epoch,
+        .beacon_seq = value.beacon_seq,
         .state = value.state,
     };
+    for (uint32_t i = 0; i < ret->base_count; i++)
+        ret->base[i] = value.base[i];
     for (uint32_t i = 0; i < ret->isr_count; i++) {
         ret->isr[i] = value.isr[i];
         ret->replica_ids[i] = value.isr_replica_ids == NULL ? 0 : value.isr_replica_ids[i];
@@ -380,6 +391,9 @@ static void take_cluster(struct join *join, const struct reg *r)
     map->partition_count = join->partition_count;
     map->copies = value.copies;
     map->isr_min = value.isr_min;
+    map->voters_count = (uint32_t)value.voters_count;
+    for (uint32_t i = 0; i < map->voters_count; i++)
+        map->voters[i] = value.voters[i];
 }
 
 static void take_node(struct join *join, const struct reg *r)
@@ -478,6 +492,29 @@ enum status clustermap_join(struct clustermap *map, const struct map_message *m,
     return s;
 }
 
+enum status clustermap_take_partition(struct clustermap *map, uint32_t p, uint64_t version,
+                                      struct bytes value, bool *ret_changed)
+{
+    struct join join = {.map = map, .partition_count = map->partition_count};
+    struct clustermap_partition partition;
+    struct reg r = {.version = version, .value = value};
+    ENSURE(!clustermap_empty(map) && p < map->partition_count);
+    *ret_changed = false;
+    if (version <= map->partitions[p].version)
+        return STATUS_OK;
+    for (uint32_t i = 0; i < map->nodes_count; i++)
+        join.known[i] = map->nodes[i].version > 0;
+    arena_init(&join.arena);
+    enum status s = decode_partition(&join, &r, &partition);
+    arena_fini(&join.arena);
+    if (s != STATUS_OK)
+        return s;
+    map->version += version - map->partitions[p].version;
+    map->partitions[p] = partition;
+    *ret_changed = true;
+    return STATUS_OK;
+}
+
 /* ---- Packing ---------------------------------------------------------------------------------*/
 
 /* A MAP message in the making. Values are kept as offsets until all are there, for the buffer
@@ -490,9 +527,8 @@ struct packing {
     struct buffer values;
 };
 
-static enum status packing_init(struct packing *packing, const struct clustermap *map)
+static enum status packing_init(struct packing *packing, size_t count_max)
 {
-    size_t count_max = 1 + (size_t)map->nodes_count + map->partition_count;
     *packing = (struct packing){
         .count_max = count_max,
         .registers = calloc(count_max, sizeof *packing->registers),
@@ -524,8 +560,10 @@ static char *packing_add(struct packing *packing, uint64_t version)
 
 static enum status pack_cluster(const struct clustermap *map, struct packing *packing)
 {
+    uint32_t voters[VOTERS_MAX];
     if (map->cluster_version == 0)
         return STATUS_OK;
+    memcpy(voters, map->voters, sizeof voters);
     snprintf(packing_add(packing, map->cluster_version), REGISTER_NAME_SIZE_MAX, "cluster");
     return codec_pack_cluster_value(
         &(struct cluster_value){
@@ -533,6 +571,8 @@ static enum status pack_cluster(const struct clustermap *map, struct packing *pa
             .partition_count = map->partition_count,
             .copies = map->copies,
             .isr_min = map->isr_min,
+            .voters_count = map->voters_count,
+            .voters = voters,
         },
         &packing->values);
 }
@@ -557,10 +597,9 @@ static enum status pack_node(const struct clustermap *map, uint32_t i, struct pa
         &packing->values);
 }
 
-static enum status pack_partition(const struct clustermap *map, uint32_t p, struct packing *packing)
+enum status clustermap_encode_partition(const struct clustermap_partition *from, struct buffer *out)
 {
-    struct clustermap_partition partition = map->partitions[p];
-    snprintf(packing_add(packing, partition.version), REGISTER_NAME_SIZE_MAX, "partition/%u", p);
+    struct clustermap_partition partition = *from;
     return codec_pack_partition_value(
         &(struct partition_value){
             .epoch = partition.epoch,
@@ -572,8 +611,19 @@ static enum status pack_partition(const struct clustermap *map, uint32_t p, stru
             .isr_replica_ids = partition.replica_ids,
             .assigned_count = partition.assigned_count,
             .assigned = partition.assigned,
+            .base_count = partition.base_count,
+            .base = partition.base,
+            .beacon_epoch = partition.beacon_epoch,
+            .beacon_seq = partition.beacon_seq,
         },
-        &packing->values);
+        out);
+}
+
+static enum status pack_partition(const struct clustermap *map, uint32_t p, struct packing *packing)
+{
+    const struct clustermap_partition *partition = &map->partitions[p];
+    snprintf(packing_add(packing, partition->version), REGISTER_NAME_SIZE_MAX, "partition/%u", p);
+    return clustermap_encode_partition(partition, &packing->values);
 }
 
 static enum status pack_registers(const struct clustermap *map, struct packing *packing)
@@ -586,21 +636,43 @@ static enum status pack_registers(const struct clustermap *map, struct packing *
     return s;
 }
 
+/* All registers are in: they become one message. */
+static enum status packing_end(struct packing *packing, struct buffer *out)
+{
+    packing->starts[packing->count] = packing->values.size;
+    for (size_t i = 0; i < packing->count; i++) {
+        packing->registers[i].name = bytes_text(packing->names[i]);
+        packing->registers[i].value = bytes_of(packing->values.data + packing->starts[i],
+                                               packing->starts[i + 1] - packing->starts[i]);
+    }
+    return codec_pack_map(&(struct map_message){packing->count, packing->registers}, out);
+}
+
 enum status clustermap_pack(const struct clustermap *map, struct buffer *out)
 {
     struct packing packing;
-    enum status s = packing_init(&packing, map);
+    enum status s = packing_init(&packing, 1 + (size_t)map->nodes_count + map->partition_count);
     if (s == STATUS_OK)
         s = pack_registers(map, &packing);
-    if (s == STATUS_OK) {
-        packing.starts[packing.count] = packing.values.size;
-        for (size_t i = 0; i < packing.count; i++) {
-            packing.registers[i].name = bytes_text(packing.names[i]);
-            packing.registers[i].value = bytes_of(packing.values.data + packing.starts[i],
-                                                  packing.starts[i + 1] - packing.starts[i]);
-        }
-        s = codec_pack_map(&(struct map_message){packing.count, packing.registers}, out);
-    }
+    if (s == STATUS_OK)
+        s = packing_end(&packing, out);
+    packing_fini(&packing);
+    return s;
+}
+
+/* The cluster's register goes along: it says which cluster this is. */
+enum status clustermap_pack_partitions(const struct clustermap *map, const uint32_t *partitions,
+                                       size_t count, struct buffer *out)
+{
+    struct packing packing;
+    ENSURE(!clustermap_empty(map));
+    enum status s = packing_init(&packing, 1 + count);
+    if (s == STATUS_OK)
+        s = pack_cluster(map, &packing);
+    for (size_t i = 0; s == STATUS_OK && i < count; i++)
+        s = pack_partition(map, partitions[i], &packing);
+    if (s == STATUS_OK)
+        s = packing_end(&packing, out);
     packing_fini(&packing);
     return s;
 }

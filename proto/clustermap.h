@@ -29,13 +29,16 @@ struct clustermap_node {
 struct clustermap_partition {
     uint64_t version;
     uint64_t epoch;
-    bool opened;
+    bool opened;                  /* all of isr have promised the epoch: it may read and commit */
     uint32_t primary;             /* node index */
     uint32_t isr_count;
     uint32_t isr[COPIES_MAX];     /* node indexes, the primary among them */
     uint64_t replica_ids[COPIES_MAX]; /* of isr, same order */
     uint32_t assigned_count;
     uint32_t assigned[COPIES_MAX];
+    uint32_t base_count;
+    uint32_t base[COPIES_MAX];    /* isr of the last epoch that was opened */
+    uint64_t beacon_epoch, beacon_seq; /* everything up to there is committed */
     uint32_t state;
 };
 
@@ -44,6 +47,8 @@ struct clustermap {
     uint64_t cluster_version;
     struct id128 cluster_id;
     uint32_t partition_count, copies, isr_min;
+    uint32_t voters_count;
+    uint32_t voters[VOTERS_MAX]; /* node indexes: who keeps the registers */
     uint32_t nodes_count; /* highest used index + 1 */
     struct clustermap_node nodes[NODES_MAX];
     struct clustermap_partition *partitions; /* partition_count of them, or NULL when empty */
@@ -55,8 +60,8 @@ void clustermap_destroy(struct clustermap **map_p);
 
 /* Make the first map of a cluster: m->nodes[0..nodes_count) and cluster_id, partition_count,
  * copies, isr_min are filled in by the caller, this places the partitions, gives each replica an id
- * (drawn from SHA-256(cluster id, partition, node id): the same on every node) and sets all register
- * versions to 1. STATUS_OK, STATUS_CONFIG (bad counts, duplicate names or ids; reterr says which),
+ * (drawn from SHA-256(cluster id, partition, node id): the same on every node), takes the first three
+ * nodes as voters (the first alone when there are fewer) and sets all register versions to 1. STATUS_OK, STATUS_CONFIG (bad counts, duplicate names or ids; reterr says which),
  * STATUS_NOMEMORY. */
 enum status clustermap_found(struct clustermap *map, struct error *reterr);
 
@@ -67,6 +72,19 @@ enum status clustermap_join(struct clustermap *map, const struct map_message *m,
 
 /* Append the whole map as one MAP frame to out. */
 enum status clustermap_pack(const struct clustermap *map, struct buffer *out);
+/* The same with the registers of these partitions only. */
+enum status clustermap_pack_partitions(const struct clustermap *map, const uint32_t *partitions,
+                                       size_t count, struct buffer *out);
+
+/* One partition's register: its value as bytes, appended to out; and back: taken if version is above
+ * ours (*ret_changed). Same errors as clustermap_join(); the map is not empty. */
+enum status clustermap_encode_partition(const struct clustermap_partition *partition,
+                                        struct buffer *out);
+enum status clustermap_take_partition(struct clustermap *map, uint32_t p, uint64_t version,
+                                      struct bytes value, bool *ret_changed);
+
+/* The id of node's replica of a partition, drawn from SHA-256(cluster id, partition, node id). */
+uint64_t clustermap_replica_id(const struct clustermap *map, uint32_t partition, uint32_t node);
 
 static inline bool clustermap_empty(const struct clustermap *map)
 {
@@ -74,7 +92,7 @@ static inline bool clustermap_empty(const struct clustermap *map)
 }
 
 /* Set partition p to epoch (opened), under a version that is higher than before and than epoch. For
- * the primary that opened it. */
+ * tests. */
 void clustermap_set_epoch(struct clustermap *map, uint32_t p, uint64_t epoch);
 
 /* Index of the node with this name, or with this id; UINT32_MAX when there is none. */

@@ -14,8 +14,6 @@
 
 #define TEXT_SIZE_MAX       1024 /* of texts for people: names of programs, messages */
 #define STATUS_VALUES_MAX   4096
-#define REGISTERS_MAX       (1 + NODES_MAX + PARTITIONS_MAX)
-#define VOTERS_MAX          5
 #define NODE_STATE_MAX      4
 #define PARTITION_STATE_MAX 3
 #define ID_SIZE             sizeof(struct id128)
@@ -905,8 +903,9 @@ static bool partition_value_valid(const struct partition_value *m)
 {
     return m->primary < NODES_MAX && m->state <= PARTITION_STATE_MAX &&
            m->isr_count <= COPIES_MAX && m->assigned_count <= COPIES_MAX &&
-           all_below(m->isr, m->isr_count, NODES_MAX) &&
-           all_below(m->assigned, m->assigned_count, NODES_MAX);
+           m->base_count <= COPIES_MAX && all_below(m->isr, m->isr_count, NODES_MAX) &&
+           all_below(m->assigned, m->assigned_count, NODES_MAX) &&
+           all_below(m->base, m->base_count, NODES_MAX);
 }
 
 enum status codec_pack_partition_value(const struct partition_value *m, struct buffer *out)
@@ -923,6 +922,10 @@ enum status codec_pack_partition_value(const struct partition_value *m, struct b
     p.n_assigned = m->assigned_count;
     p.assigned = m->assigned;
     p.state = m->state;
+    p.n_base_members = m->base_count;
+    p.base_members = m->base;
+    p.beacon_epoch = m->beacon_epoch;
+    p.beacon_seq = m->beacon_seq;
     return pack_part(&p.base, out);
 }
 
@@ -943,6 +946,10 @@ enum status codec_unpack_partition_value(struct bytes part, struct arena *arena,
         .isr = p->isr,
         .isr_replica_ids = p->n_isr_replica_ids == 0 ? NULL : p->isr_replica_ids,
         .assigned = p->assigned,
+        .base_count = p->n_base_members,
+        .base = p->base_members,
+        .beacon_epoch = p->beacon_epoch,
+        .beacon_seq = p->beacon_seq,
     };
     if (p->n_isr_replica_ids != 0 && p->n_isr_replica_ids != p->n_isr)
         return STATUS_MALFORMED;
@@ -1027,6 +1034,7 @@ enum status codec_unpack_status(struct bytes frame, struct arena *arena, struct 
 enum status codec_pack_heartbeat(const struct heartbeat *m, struct buffer *out)
 {
     ENSURE(m->sender < NODES_MAX);
+    ENSURE(m->count <= PARTITIONS_MAX && m->granted_count <= m->count);
     ENSURE(id_or_none(m->cluster_id) && id_or_none(m->node_id));
     Duet__V1__Heartbeat p = DUET__V1__HEARTBEAT__INIT;
     p.sender = m->sender;
@@ -1036,6 +1044,20 @@ enum status codec_pack_heartbeat(const struct heartbeat *m, struct buffer *out)
     p.node_id = binary(m->node_id);
     p.map_version = m->map_version;
     p.ptime = m->ptime;
+    p.disk = m->disk;
+    p.former = m->former;
+    p.target_disk = m->target_disk;
+    p.target_seen = m->target_seen;
+    p.lease_primary_ms = m->lease_primary_ms;
+    p.lease_replica_ms = m->lease_replica_ms;
+    p.leaving = m->leaving;
+    p.sent_ms = m->sent_ms;
+    p.echo_ms = m->echo_ms;
+    p.granted = (uint32_t)m->granted_count;
+    p.n_partitions = m->count;
+    p.partitions = m->partitions;
+    p.n_epochs = packed64(m->epochs, m->count);
+    p.epochs = m->epochs;
     return pack_frame(MESSAGE_HEARTBEAT, &p.base, out);
 }
 
@@ -1045,6 +1067,7 @@ enum status codec_unpack_heartbeat(struct bytes frame, struct arena *arena, stru
         unpack_frame(frame, MESSAGE_HEARTBEAT, &duet__v1__heartbeat__descriptor, arena);
     if (p == NULL)
         return STATUS_MALFORMED;
+    struct arrays a = arrays_of(arena, p->n_partitions, PARTITIONS_MAX);
     struct heartbeat m = {
         .sender = p->sender,
         .incarnation = p->incarnation,
@@ -1053,8 +1076,22 @@ enum status codec_unpack_heartbeat(struct bytes frame, struct arena *arena, stru
         .node_id = view(p->node_id),
         .map_version = p->map_version,
         .ptime = p->ptime,
+        .disk = p->disk,
+        .former = p->former,
+        .target_disk = p->target_disk,
+        .target_seen = p->target_seen,
+        .lease_primary_ms = p->lease_primary_ms,
+        .lease_replica_ms = p->lease_replica_ms,
+        .leaving = p->leaving != 0,
+        .sent_ms = p->sent_ms,
+        .echo_ms = p->echo_ms,
+        .count = p->n_partitions,
+        .granted_count = p->granted,
+        .partitions = p->partitions,
+        .epochs = take64(&a, p->n_epochs, p->epochs),
     };
-    if (m.sender >= NODES_MAX || !id_or_none(m.cluster_id) || !id_or_none(m.node_id))
+    if (!a.ok || m.sender >= NODES_MAX || !id_or_none(m.cluster_id) || !id_or_none(m.node_id) ||
+        m.granted_count > m.count || !all_below(m.partitions, m.count, PARTITIONS_MAX))
         return STATUS_MALFORMED;
     *ret = m;
     return STATUS_OK;
@@ -1256,5 +1293,253 @@ enum status codec_unpack_ack(struct bytes frame, struct arena *arena, struct ack
     if (!a.ok || m.sender >= NODES_MAX || !all_below(m.partitions, m.count, PARTITIONS_MAX))
         return STATUS_MALFORMED;
     *ret = m;
+    return STATUS_OK;
+}
+
+/* ---- The registry: ballots and writers cross the wire field by field --------------------------*/
+
+/* One array of structs as three arrays. ballot {counter, node, incarnation}; writer {nonce, node,
+ * incarnation}. */
+struct columns {
+    uint64_t *numbers;
+    uint32_t *nodes;
+    uint64_t *incarnations;
+};
+
+/* False: out of memory. */
+static bool columns_init(struct columns *c, size_t count, struct arena *scratch)
+{
+    c->numbers = arena_calloc(scratch, count, sizeof *c->numbers);
+    c->nodes = arena_calloc(scratch, count, sizeof *c->nodes);
+    c->incarnations = arena_calloc(scratch, count, sizeof *c->incarnations);
+    return c->numbers != NULL && c->nodes != NULL && c->incarnations != NULL;
+}
+
+static bool ballots_split(const struct ballot *ballots, size_t count, struct arena *scratch,
+                          struct columns *ret)
+{
+    if (!columns_init(ret, count, scratch))
+        return false;
+    for (size_t i = 0; ballots != NULL && i < count; i++) {
+        ret->numbers[i] = ballots[i].counter;
+        ret->nodes[i] = ballots[i].node;
+        ret->incarnations[i] = ballots[i].incarnation;
+    }
+    return true;
+}
+
+static bool writers_split(const struct registry_writer *writers, size_t count,
+                          struct arena *scratch, struct columns *ret)
+{
+    if (!columns_init(ret, count, scratch))
+        return false;
+    for (size_t i = 0; writers != NULL && i < count; i++) {
+        ret->numbers[i] = writers[i].nonce;
+        ret->nodes[i] = writers[i].node;
+        ret->incarnations[i] = writers[i].incarnation;
+    }
+    return true;
+}
+
+/* NULL: out of memory, or a node that cannot be. */
+static struct ballot *ballots_join(const struct arrays *a, const struct columns *c)
+{
+    struct ballot *ballots = arena_calloc(a->arena, a->count, sizeof *ballots);
+    if (ballots == NULL || !all_below(c->nodes, a->count, NODES_MAX))
+        return NULL;
+    for (size_t i = 0; i < a->count; i++)
+        ballots[i] = (struct ballot){c->numbers[i], c->nodes[i], c->incarnations[i]};
+    return ballots;
+}
+
+static struct registry_writer *writers_join(const struct arrays *a, const struct columns *c)
+{
+    struct registry_writer *writers = arena_calloc(a->arena, a->count, sizeof *writers);
+    if (writers == NULL || !all_below(c->nodes, a->count, NODES_MAX))
+        return NULL;
+    for (size_t i = 0; i < a->count; i++)
+        writers[i] = (struct registry_writer){c->nodes[i], c->incarnations[i], c->numbers[i]};
+    return writers;
+}
+
+static enum status pack_registry(const struct registry_message *m, struct arena *scratch,
+                                 struct buffer *out)
+{
+    struct columns ballots, accepted, writers;
+    if (!ballots_split(m->ballots, m->count, scratch, &ballots) ||
+        !ballots_split(m->accepted, m->count, scratch, &accepted) ||
+        !writers_split(m->writers, m->count, scratch, &writers))
+        return STATUS_NOMEMORY;
+    Duet__V1__Registry p = DUET__V1__REGISTRY__INIT;
+    p.sender = m->sender;
+    p.incarnation = m->incarnation;
+    p.target_incarnation = m->target_incarnation;
+    p.voters_version = m->voters_version;
+    p.n_kinds = m->count;
+    p.kinds = m->kinds;
+    p.n_registers = packed32(m->registers, m->count);
+    p.registers = m->registers;
+    p.n_values = packed_bytes(m->values, m->count);
+    p.values = binaries(m->values);
+    p.n_versions = packed64(m->versions, m->count);
+    p.versions = m->versions;
+    p.n_ballot_counters = packed64(ballots.numbers, m->count);
+    p.ballot_counters = ballots.numbers;
+    p.n_ballot_nodes = packed32(ballots.nodes, m->count);
+    p.ballot_nodes = ballots.nodes;
+    p.n_ballot_incarnations = packed64(ballots.incarnations, m->count);
+    p.ballot_incarnations = ballots.incarnations;
+    p.n_accepted_counters = packed64(accepted.numbers, m->count);
+    p.accepted_counters = accepted.numbers;
+    p.n_accepted_nodes = packed32(accepted.nodes, m->count);
+    p.accepted_nodes = accepted.nodes;
+    p.n_accepted_incarnations = packed64(accepted.incarnations, m->count);
+    p.accepted_incarnations = accepted.incarnations;
+    p.n_writer_nodes = packed32(writers.nodes, m->count);
+    p.writer_nodes = writers.nodes;
+    p.n_writer_incarnations = packed64(writers.incarnations, m->count);
+    p.writer_incarnations = writers.incarnations;
+    p.n_writer_nonces = packed64(writers.numbers, m->count);
+    p.writer_nonces = writers.numbers;
+    return pack_frame(MESSAGE_REGISTRY, &p.base, out);
+}
+
+enum status codec_pack_registry(const struct registry_message *m, struct buffer *out)
+{
+    ENSURE(m->sender < NODES_MAX && m->count <= REGISTRY_STEPS_MAX);
+    struct arena scratch;
+    scratch_init(&scratch);
+    enum status s = pack_registry(m, &scratch, out);
+    arena_fini(&scratch);
+    return s;
+}
+
+static bool registry_valid(const struct registry_message *m)
+{
+    if (m->sender >= NODES_MAX || !all_below(m->registers, m->count, REGISTERS_MAX))
+        return false;
+    for (size_t i = 0; i < m->count; i++) {
+        if (m->kinds[i] < REGISTRY_PREPARE || m->kinds[i] > REGISTRY_REFUSED)
+            return false;
+        if (m->ballots[i].counter == 0 || m->values[i].size > REGISTRY_VALUE_SIZE_MAX)
+            return false;
+    }
+    return true;
+}
+
+enum status codec_unpack_registry(struct bytes frame, struct arena *arena,
+                                  struct registry_message *ret)
+{
+    const Duet__V1__Registry *p =
+        unpack_frame(frame, MESSAGE_REGISTRY, &duet__v1__registry__descriptor, arena);
+    if (p == NULL)
+        return STATUS_MALFORMED;
+    struct arrays a = arrays_of(arena, p->n_kinds, REGISTRY_STEPS_MAX);
+    struct columns ballots = {
+        .numbers = take64(&a, p->n_ballot_counters, p->ballot_counters),
+        .nodes = take32(&a, p->n_ballot_nodes, p->ballot_nodes),
+        .incarnations = take64(&a, p->n_ballot_incarnations, p->ballot_incarnations),
+    };
+    struct columns accepted = {
+        .numbers = take64(&a, p->n_accepted_counters, p->accepted_counters),
+        .nodes = take32(&a, p->n_accepted_nodes, p->accepted_nodes),
+        .incarnations = take64(&a, p->n_accepted_incarnations, p->accepted_incarnations),
+    };
+    struct columns writers = {
+        .numbers = take64(&a, p->n_writer_nonces, p->writer_nonces),
+        .nodes = take32(&a, p->n_writer_nodes, p->writer_nodes),
+        .incarnations = take64(&a, p->n_writer_incarnations, p->writer_incarnations),
+    };
+    struct registry_message m = {
+        .sender = p->sender,
+        .incarnation = p->incarnation,
+        .target_incarnation = p->target_incarnation,
+        .voters_version = p->voters_version,
+        .count = p->n_kinds,
+        .kinds = p->kinds,
+        .registers = take32(&a, p->n_registers, p->registers),
+        .versions = take64(&a, p->n_versions, p->versions),
+        .values = take_bytes(&a, p->n_values, p->values),
+    };
+    if (!a.ok)
+        return STATUS_MALFORMED;
+    m.ballots = ballots_join(&a, &ballots);
+    m.accepted = ballots_join(&a, &accepted);
+    m.writers = writers_join(&a, &writers);
+    if (m.ballots == NULL || m.accepted == NULL || m.writers == NULL || !registry_valid(&m))
+        return STATUS_MALFORMED;
+    *ret = m;
+    return STATUS_OK;
+}
+
+enum status codec_pack_snapshot(const struct snapshot_message *m, struct buffer *out)
+{
+    ENSURE(m->sender < NODES_MAX && m->partition < PARTITIONS_MAX);
+    Duet__V1__Snapshot p = DUET__V1__SNAPSHOT__INIT;
+    p.sender = m->sender;
+    p.incarnation = m->incarnation;
+    p.target_incarnation = m->target_incarnation;
+    p.partition = m->partition;
+    p.epoch = m->epoch;
+    p.id = m->id;
+    p.index = m->index;
+    p.last = m->last;
+    p.body = binary(m->body);
+    return pack_frame(MESSAGE_SNAPSHOT, &p.base, out);
+}
+
+enum status codec_unpack_snapshot(struct bytes frame, struct arena *arena,
+                                  struct snapshot_message *ret)
+{
+    const Duet__V1__Snapshot *p =
+        unpack_frame(frame, MESSAGE_SNAPSHOT, &duet__v1__snapshot__descriptor, arena);
+    if (p == NULL || p->sender >= NODES_MAX || p->partition >= PARTITIONS_MAX)
+        return STATUS_MALFORMED;
+    *ret = (struct snapshot_message){
+        .sender = p->sender,
+        .incarnation = p->incarnation,
+        .target_incarnation = p->target_incarnation,
+        .partition = p->partition,
+        .epoch = p->epoch,
+        .id = p->id,
+        .index = p->index,
+        .last = p->last != 0,
+        .body = view(p->body),
+    };
+    return STATUS_OK;
+}
+
+enum status codec_pack_snapshot_ack(const struct snapshot_ack *m, struct buffer *out)
+{
+    ENSURE(m->sender < NODES_MAX && m->partition < PARTITIONS_MAX);
+    Duet__V1__SnapshotAck p = DUET__V1__SNAPSHOT_ACK__INIT;
+    p.sender = m->sender;
+    p.incarnation = m->incarnation;
+    p.target_incarnation = m->target_incarnation;
+    p.partition = m->partition;
+    p.epoch = m->epoch;
+    p.id = m->id;
+    p.next = m->next;
+    p.done = m->done;
+    return pack_frame(MESSAGE_SNAPSHOT_ACK, &p.base, out);
+}
+
+enum status codec_unpack_snapshot_ack(struct bytes frame, struct arena *arena,
+                                      struct snapshot_ack *ret)
+{
+    const Duet__V1__SnapshotAck *p =
+        unpack_frame(frame, MESSAGE_SNAPSHOT_ACK, &duet__v1__snapshot_ack__descriptor, arena);
+    if (p == NULL || p->sender >= NODES_MAX || p->partition >= PARTITIONS_MAX)
+        return STATUS_MALFORMED;
+    *ret = (struct snapshot_ack){
+        .sender = p->sender,
+        .incarnation = p->incarnation,
+        .target_incarnation = p->target_incarnation,
+        .partition = p->partition,
+        .epoch = p->epoch,
+        .id = p->id,
+        .next = p->next,
+        .done = p->done != 0,
+    };
     return STATUS_OK;
 }

@@ -69,6 +69,9 @@ enum status codec_pack_append(const struct append *m, struct buffer *out);
 enum status codec_unpack_append(struct bytes frame, struct arena *arena, struct append *ret);
 enum status codec_pack_ack(const struct ack *m, struct buffer *out);
 enum status codec_unpack_ack(struct bytes frame, struct arena *arena, struct ack *ret);
+enum status codec_pack_registry(const struct registry_message *m, struct buffer *out);
+enum status codec_unpack_registry(struct bytes frame, struct arena *arena,
+                                  struct registry_message *ret);
 
 /* Parts inside messages: no prefix, and unpacking does not reset the arena (cap is its own). */
 enum status codec_pack_write(const struct write *m, struct buffer *out);
@@ -93,5 +96,12 @@ enum status codec_unpack_node_value(struct bytes part, struct arena *arena, stru
 enum status codec_pack_partition_value(const struct partition_value *m, struct buffer *out);
 enum status codec_unpack_partition_value(struct bytes part, struct arena *arena,
                                          struct partition_value *ret);
+
+enum status codec_pack_snapshot(const struct snapshot_message *m, struct buffer *out);
+enum status codec_unpack_snapshot(struct bytes frame, struct arena *arena,
+                                  struct snapshot_message *ret);
+enum status codec_pack_snapshot_ack(const struct snapshot_ack *m, struct buffer *out);
+enum status codec_unpack_snapshot_ack(struct bytes frame, struct arena *arena,
+                                      struct snapshot_ack *ret);
 
 #endif

@@ -11,11 +11,15 @@
 #define FRAME_BYTES_MAX (VALUE_SIZE_MAX + (1u << 20)) /* bytes on any socket */
 #define CLIENT_WINDOW_MAX 512               /* unanswered writes of one client id */
 #define ROUTER_SLOTS_DEFAULT 65536          /* operations in flight in one router */
+#define NODES_MAX 1024
 #define PARTITIONS_DEFAULT 1024
 #define PARTITIONS_MAX 16384                /* a power of two */
+#define REGISTERS_MAX (1 + NODES_MAX + PARTITIONS_MAX)
+#define REGISTRY_STEPS_MAX 2048             /* steps of registers in one message */
+#define REGISTRY_VALUE_SIZE_MAX 1024        /* bytes in a register of the registry */
 #define COPIES_DEFAULT 2
 #define COPIES_MAX 5
-#define NODES_MAX 1024
+#define VOTERS_MAX 5                        /* nodes that keep the registers: 1, 3 or 5 */
 #define NAME_SIZE_MAX 64                    /* of a node, host or rack */
 #define ADDRESS_SIZE_MAX 128
 

@@ -34,6 +34,9 @@ enum message_kind {
     MESSAGE_PROMISED = 34,
     MESSAGE_APPEND = 35,
     MESSAGE_ACK = 36,
+    MESSAGE_REGISTRY = 37,
+    MESSAGE_SNAPSHOT = 38,
+    MESSAGE_SNAPSHOT_ACK = 39,
 };
 
 enum role { ROLE_CLIENT = 1, ROLE_ROUTER = 2, ROLE_NODE = 3, ROLE_ADMIN = 4 };
@@ -201,6 +204,9 @@ struct partition_value {
     uint32_t *isr;
     uint64_t *isr_replica_ids; /* isr_count of them, or NULL */
     uint32_t *assigned;
+    size_t base_count;
+    uint32_t *base;
+    uint64_t beacon_epoch, beacon_seq;
 };
 
 struct status_message {
@@ -215,6 +221,13 @@ struct heartbeat {
     uint64_t incarnation, target_incarnation;
     struct bytes cluster_id, node_id;
     uint64_t map_version, ptime;
+    uint64_t disk, former, target_disk, target_seen;
+    uint32_t lease_primary_ms, lease_replica_ms;
+    bool leaving;
+    uint64_t sent_ms, echo_ms;
+    size_t count, granted_count; /* the first granted_count of them are granted */
+    uint32_t *partitions;
+    uint64_t *epochs;
 };
 
 struct promise {
@@ -233,7 +246,8 @@ struct promised {
     uint64_t *epochs, *commit_epochs, *commit_seqs, *commit_hashes, *last_seqs;
 };
 
-#define APPEND_ADDITION_PENDING 1u
+#define APPEND_LACKS 2u /* the receiver acknowledged up to commit, and has it no more */
+#define APPEND_WAITS 1u /* for an addition or a fence: two disks do not make a commit */
 
 struct append {
     uint32_t sender;
@@ -244,6 +258,60 @@ struct append {
     uint32_t *flags, *entry_counts;
     size_t entries_count; /* the sum of entry_counts, checked by the codec */
     struct bytes *entries;
+};
+
+/* One step of a round of the registry on one register (storage/registry.h). */
+enum registry_kind {
+    REGISTRY_PREPARE = 1,  /* ballot */
+    REGISTRY_PREPARED = 2, /* ballot; what was accepted: accepted ballot, version, writer, value */
+    REGISTRY_ACCEPT = 3,   /* ballot, version, writer, value */
+    REGISTRY_ACCEPTED = 4, /* ballot */
+    REGISTRY_REFUSED = 5,  /* ballot that was asked; accepted: the higher ballot that was promised */
+};
+
+/* Ordered by counter, then node, then incarnation; counter 0: none. */
+struct ballot {
+    uint64_t counter;
+    uint32_t node;
+    uint64_t incarnation; /* of the proposer */
+};
+
+/* Who made a value: a proposer knows its own again. */
+struct registry_writer {
+    uint32_t node;
+    uint64_t incarnation, nonce;
+};
+
+struct registry_message {
+    uint32_t sender;
+    uint64_t incarnation, target_incarnation;
+    uint64_t voters_version;
+    size_t count;
+    uint32_t *kinds, *registers;
+    struct ballot *ballots, *accepted;
+    uint64_t *versions;
+    struct registry_writer *writers;
+    struct bytes *values;
+};
+
+/* One message of a whole copy of a partition (storage/snapshot.h). */
+struct snapshot_message {
+    uint32_t sender;
+    uint64_t incarnation, target_incarnation;
+    uint32_t partition;
+    uint64_t epoch, id;
+    uint32_t index;
+    bool last;
+    struct bytes body;
+};
+
+struct snapshot_ack {
+    uint32_t sender;
+    uint64_t incarnation, target_incarnation;
+    uint32_t partition;
+    uint64_t epoch, id;
+    uint32_t next; /* the message that is wanted; 0: this copy is not known */
+    bool done;
 };
 
 #define ACK_GAP 1u

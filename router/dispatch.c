@@ -392,7 +392,8 @@ static void retry(struct coordinator *c, uint32_t index, enum verdict verdict)
     struct operation *op = &c->slots[index];
     uint32_t asked = op->node;
     uint64_t ready_ms = c->now_ms;
-    if (verdict == VERDICT_REDIRECT && is_primary(c, op, asked))
+    bool primary_silent = peer_usable(c, partition_for(c, op)->primary) == NODE_NONE;
+    if (verdict == VERDICT_REDIRECT && (is_primary(c, op, asked) || primary_silent))
         peers_ask_map(c, asked);
     /* Another copy that may know better, or a token that can be filled in: at once. */
     bool first = op->attempts_count == 1;
@@ -438,12 +439,13 @@ void dispatch_result(struct coordinator *c, uint32_t node, uint64_t token,
         c->counters.node_malformed++;
         return;
     }
-    const struct operation *op = &c->slots[index];
+    struct operation *op = &c->slots[index];
     /* A token names one attempt; the answer to an earlier one says nothing about this one. */
     if (op->state != OPERATION_SENT || op->generation != generation || op->node != node) {
         c->counters.late++;
         return;
     }
+    op->generation++; /* a second answer to the same attempt is late, too */
     struct result copy = *result;
     take_result(c, index, &copy);
 }

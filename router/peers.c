@@ -147,6 +147,14 @@ void peers_connected(struct coordinator *c, uint32_t node, bool connected)
     arm(c, node);
 }
 
+/* While operations wait for a node that is silent, others may know who has taken over. */
+static void ask_others(struct coordinator *c)
+{
+    for (uint32_t node = 0; node < c->peers_count; node++)
+        if (c->waiting.count > 0 && peers_usable(c, node))
+            peers_ask_map(c, node);
+}
+
 void peers_timer(struct coordinator *c, uint32_t node, uint64_t due_ms)
 {
     struct peer *peer = &c->peers[node];
@@ -158,6 +166,8 @@ void peers_timer(struct coordinator *c, uint32_t node, uint64_t due_ms)
         break;
     case HEALTH_PING:
         send_ping(c, node);
+        if (peer->health.state == HEALTH_SILENT)
+            ask_others(c);
         if (clustermap_empty(c->map))
             peers_ask_map(c, node);
         break;

@@ -9,6 +9,7 @@
 
 #include <stdlib.h>
 
+#include "proto/base/arena.h"
 #include "proto/base/ensure.h"
 
 #define POSITION_NAME   "position"
@@ -86,6 +87,79 @@ static enum status put_rows(struct transaction *t, const struct overlay *frozen)
     return s;
 }
 
+/* --- dropped slots --- */
+
+/* A reader that is refreshed already; NULL: *ret_status. */
+static struct table_reader *open_reader(struct table *table, enum status *ret_status)
+{
+    struct table_reader *r = NULL;
+    *ret_status = table->verbs->reader_new(table, &r);
+    if (*ret_status == STATUS_OK)
+        *ret_status = r->verbs->refresh(r);
+    if (*ret_status != STATUS_OK && r != NULL)
+        r->verbs->reader_destroy(&r);
+    return r;
+}
+
+/* Keys of rows that are about to go. */
+struct doomed {
+    struct arena arena;
+    struct table_row *rows;
+    size_t count, count_max;
+    bool failed;
+};
+
+static bool doom(void *arg, const struct table_row *row)
+{
+    struct doomed *d = arg;
+    uint8_t *key = arena_alloc(&d->arena, row->key.size);
+    if (key == NULL) {
+        d->failed = true;
+        return false;
+    }
+    memcpy(key, row->key.data, row->key.size);
+    d->rows[d->count++] = (struct table_row){.slot = row->slot,
+                                             .digest = row->digest,
+                                             .key = bytes_of(key, row->key.size)};
+    return d->count < d->count_max;
+}
+
+/* Find the next rows of slot. */
+static enum status doom_some(struct transaction *t, uint32_t slot, struct doomed *d)
+{
+    enum status s;
+    struct table_reader *r = open_reader(t->table, &s);
+    if (r == NULL)
+        return s;
+    d->count = 0;
+    arena_reset(&d->arena, d->count_max * (KEY_SIZE_MAX + 16u));
+    s = r->verbs->scan(r, slot, 0, BYTES_EMPTY, doom, d);
+    r->verbs->reader_destroy(&r);
+    return d->failed ? STATUS_NOMEMORY : s;
+}
+
+/* One transaction after another, so that log syncs get their turn. */
+static enum status erase_slot(struct transaction *t, uint32_t slot)
+{
+    struct doomed d = {.count_max = t->count_max};
+    enum status s = transaction_commit(t);
+    arena_init(&d.arena);
+    d.rows = calloc(d.count_max, sizeof *d.rows);
+    if (d.rows == NULL)
+        s = STATUS_NOMEMORY;
+    do {
+        if (s == STATUS_OK)
+            s = doom_some(t, slot, &d);
+        for (size_t i = 0; s == STATUS_OK && i < d.count; i++)
+            s = put_row(t, &d.rows[i]);
+        if (s == STATUS_OK)
+            s = transaction_commit(t);
+    } while (s == STATUS_OK && d.count > 0);
+    free(d.rows);
+    arena_fini(&d.arena);
+    return s;
+}
+
 /* --- states --- */
 
 static struct bytes state_name(uint8_t to[static STATE_NAME_SIZE], uint32_t slot, uint8_t place)
@@ -140,18 +214,6 @@ static enum status put_state(struct transaction *t, const struct checkpoint_stat
     return s == STATUS_OK ? transaction_count(t, state->blob.size) : s;
 }
 
-/* A reader that is refreshed already; NULL: *ret_status. */
-static struct table_reader *open_reader(struct table *table, enum status *ret_status)
-{
-    struct table_reader *r = NULL;
-    *ret_status = table->verbs->reader_new(table, &r);
-    if (*ret_status == STATUS_OK)
-        *ret_status = r->verbs->refresh(r);
-    if (*ret_status != STATUS_OK && r != NULL)
-        r->verbs->reader_destroy(&r);
-    return r;
-}
-
 /* Fill places with where each state went. */
 static enum status put_states(struct transaction *t, const struct checkpoint *c, uint8_t *places)
 {
@@ -199,6 +261,8 @@ enum status checkpoint_run(struct table *table, const struct checkpoint *c,
                             .arg = arg};
     uint8_t *places = malloc(c->states_count + 1);
     enum status s = places == NULL ? STATUS_NOMEMORY : put_rows(&t, c->frozen);
+    for (size_t i = 0; s == STATUS_OK && i < c->drops_count; i++)
+        s = erase_slot(&t, c->drops[i]);
     if (s == STATUS_OK)
         s = put_states(&t, c, places);
     if (s == STATUS_OK)
@@ -214,6 +278,7 @@ void checkpoint_fini(struct checkpoint *c)
     if (c == NULL)
         return;
     free(c->states);
+    free(c->drops);
     free(c->states_memory);
     *c = (struct checkpoint){0};
 }

@@ -1,7 +1,7 @@
 /* Checkpoint: empties a frozen overlay into the table, in chunks, away from the loop.
  *
  * Order (recovery depends on it): all rows, sorted, in transactions of at most CHECKPOINT_CHUNK rows
- * or CHECKPOINT_CHUNK_BYTES; then the slot states; then, in the last transaction, the log position.
+ * or CHECKPOINT_CHUNK_BYTES; then the rows of dropped slots go; then the slot states; then, in the last transaction, the log position.
  * A crash anywhere leaves the old position, the states that came with it (each slot has two places;
  * which one counts changes with the position) and rows that replay overwrites with the same values.
  *
@@ -27,6 +27,8 @@ struct checkpoint {
     struct checkpoint_state *states;  /* of all slots that changed since the last checkpoint */
     size_t states_count;
     uint8_t *states_memory;           /* behind the blobs */
+    uint32_t *drops;                  /* slots whose rows go */
+    size_t drops_count;
     size_t chunk;                     /* rows or states a transaction; 0: CHECKPOINT_CHUNK */
 };
 

@@ -5,6 +5,8 @@
 #include "proto/base/ensure.h"
 #include "storage/replica.h"
 
+#define SLOTS_MAX (1u << 20) /* ever given away on one disk */
+
 enum status core_fail(struct core *c, enum status status)
 {
     ENSURE(status != STATUS_OK);
@@ -21,6 +23,12 @@ void core_lost(struct core *c, const struct replica *r, uint64_t committed)
     c->lost_here = r->last.seq;
     c->lost_there = committed;
     core_fail(c, STATUS_CORRUPT);
+}
+
+void core_replaced(struct core *c)
+{
+    c->replaced = true;
+    core_fail(c, STATUS_WRONGCLUSTER);
 }
 
 void core_outlived(struct core *c, uint64_t incarnation)
@@ -118,12 +126,43 @@ void core_packed(struct core *c, enum status status)
         core_fail(c, STATUS_NOMEMORY);
 }
 
-bool core_in_isr(const struct clustermap_partition *p, uint32_t node)
+bool core_assigned(const struct clustermap_partition *p, uint32_t node)
 {
-    for (uint32_t i = 0; i < p->isr_count; i++)
-        if (p->isr[i] == node)
+    for (uint32_t i = 0; i < p->assigned_count; i++)
+        if (p->assigned[i] == node)
             return true;
     return false;
+}
+
+struct replica *core_live(const struct core *c, uint32_t slot)
+{
+    struct replica *r = c->by_slot[slot];
+    return r == NULL || r->installing ? NULL : r;
+}
+
+bool core_slot_reserve(struct core *c, uint32_t slot)
+{
+    if (slot >= SLOTS_MAX)
+        return false;
+    if (slot < c->slots_capacity)
+        return true;
+    uint32_t capacity = c->slots_capacity == 0 ? 64 : c->slots_capacity;
+    while (capacity <= slot)
+        capacity *= 2;
+    struct replica **by_slot = realloc(c->by_slot, capacity * sizeof *by_slot);
+    if (by_slot != NULL)
+        c->by_slot = by_slot;
+    uint8_t *dropped = realloc(c->slot_dropped, capacity);
+    if (dropped != NULL)
+        c->slot_dropped = dropped;
+    if (by_slot == NULL || dropped == NULL)
+        return false;
+    for (uint32_t i = c->slots_capacity; i < capacity; i++) {
+        by_slot[i] = NULL;
+        dropped[i] = SLOT_LIVE;
+    }
+    c->slots_capacity = capacity;
+    return true;
 }
 
 struct replica *core_replica(const struct core *c, uint32_t partition)

@@ -11,26 +11,31 @@ static uint64_t smaller(uint64_t a, uint64_t b)
 void follow_promise(struct core *c, struct replica *r, uint64_t incarnation, uint64_t epoch)
 {
     ENSURE(!r->leads);
+    if (epoch != r->config_epoch || epoch < r->promised_epoch) {
+        c->counters.stale_messages++;
+        return;
+    }
     if (epoch > r->promised_epoch)
         replica_promise(c, r, epoch);
-    if (epoch == r->promised_epoch)
-        r->lead_incarnation = incarnation;
+    r->lead_incarnation = incarnation;
     r->promised_due = true;
     core_touch(c, r);
 }
 
-/* Rules W6 and R3: the primary's word, or, where we two are all members, what both disks have. */
-static void try_commit(struct core *c, struct replica *r, uint64_t told)
+/* Rules W6 and R3: the primary's word, or, where we two are all members, what both disks have. A
+ * learner may hear of commits before its own disk has them. */
+static void try_commit(struct core *c, struct replica *r)
 {
-    uint64_t seq = told;
-    if (r->members_count == 1 && !r->lead_addition) {
+    uint64_t seq = r->lead_commit;
+    bool two = r->in_isr && replica_copies(r) == 2;
+    if (two && (!r->lead_waits || MUTANT(53))) {
         uint64_t both = MUTANT(3) ? r->durable_seq : smaller(r->durable_seq, r->lead_durable);
         if (both > seq)
             seq = both;
     }
     if (!MUTANT(5))
         seq = smaller(seq, r->verified_seq);
-    seq = smaller(seq, r->last.seq);
+    seq = smaller(seq, r->in_isr ? r->last.seq : r->durable_seq);
     if (seq > r->commit.seq)
         replica_commit(c, r, seq);
 }
@@ -39,7 +44,7 @@ void follow_durable(struct core *c, struct replica *r)
 {
     if (smaller(r->verified_seq, r->durable_seq) > r->acked_seq)
         r->ack_due = true;
-    try_commit(c, r, r->commit.seq);
+    try_commit(c, r);
     core_touch(c, r);
 }
 
@@ -103,21 +108,31 @@ void follow_append(struct core *c, struct replica *r, uint64_t incarnation,
         c->counters.stale_messages++;
         return;
     }
-    if (s->commit_seq > r->last.seq) { /* it would not be committed, were it not on this disk */
+    if ((s->flags & APPEND_LACKS) != 0) {
+        if (s->commit_seq > r->last.seq)
+            core_lost(c, r, s->commit_seq);
+        return;
+    }
+    if (r->in_isr && s->commit_seq > r->last.seq) { /* all of the ISR had it on their disks */
         core_lost(c, r, s->commit_seq);
         return;
     }
-    r->met = true;
+    if (!r->opened && r->promise_durable == r->promised_epoch) {
+        r->opened = true; /* nothing is sent before */
+        r->opened_ms = c->now_ms;
+    }
     if (s->durable_seq > r->lead_durable)
         r->lead_durable = s->durable_seq;
-    r->lead_addition = (s->flags & APPEND_ADDITION_PENDING) != 0;
+    r->lead_waits = (s->flags & APPEND_WAITS) != 0;
     r->ack_gap = !fits(r, s);
     if (r->ack_gap)
         c->counters.gaps++;
     else
         accept_all(c, r, s);
     r->ack_due = r->ack_due || r->ack_gap;
-    try_commit(c, r, s->commit_seq);
+    if (s->commit_seq > r->lead_commit)
+        r->lead_commit = s->commit_seq;
+    try_commit(c, r);
     core_touch(c, r);
 }
 

@@ -17,6 +17,7 @@
  *   format 1
  *   cluster 00112233445566778899aabbccddeeff
  *   node ...
+ *   disk 1234567890
  *   incarnation 7
  *   longest_lease_ms 700
  *   checksum 0123456789abcdef
@@ -98,6 +99,7 @@ static enum status parse(const char *text, struct identity *ret, struct error *r
                          IDENTITY_FORMAT);
     ret->format = IDENTITY_FORMAT;
     bool good = take_id(&at, "cluster", &ret->cluster_id) && take_id(&at, "node", &ret->node_id) &&
+                take_number(&at, "disk", &ret->disk) &&
                 take_number(&at, "incarnation", &ret->incarnation) &&
                 take_number(&at, "longest_lease_ms", &ret->longest_lease_ms);
     checksum_line(expected, text, (size_t)(at - text));
@@ -135,9 +137,10 @@ static size_t format_text(const struct identity *id, char to[static FILE_SIZE_MA
     hex_of(&id->cluster_id, cluster);
     hex_of(&id->node_id, node);
     int size = snprintf(to, FILE_SIZE_MAX,
-                        "format %d\ncluster %s\nnode %s\nincarnation %" PRIu64
+                        "format %d\ncluster %s\nnode %s\ndisk %" PRIu64 "\nincarnation %" PRIu64
                         "\nlongest_lease_ms %" PRIu64 "\n",
-                        IDENTITY_FORMAT, cluster, node, id->incarnation, id->longest_lease_ms);
+                        IDENTITY_FORMAT, cluster, node, id->disk, id->incarnation,
+                        id->longest_lease_ms);
     ENSURE(size > 0 && size + 32 < FILE_SIZE_MAX);
     checksum_line(to + size, to, (size_t)size);
     return strlen(to);
@@ -209,11 +212,14 @@ static enum status check_id(const char *what, const struct id128 *found,
 }
 
 enum status identity_boot(struct disk *disk, struct id128 cluster_id, struct id128 node_id,
-                          uint64_t wall_ms, struct identity *ret, struct error *reterr)
+                          uint64_t wall_ms, uint64_t random, struct identity *ret,
+                          struct error *reterr)
 {
+    ENSURE(random != 0);
     struct identity id = {
         .cluster_id = cluster_id,
         .node_id = node_id,
+        .disk = random,
         .format = IDENTITY_FORMAT,
     };
     enum status s = identity_load(disk, &id, reterr);
@@ -226,7 +232,7 @@ enum status identity_boot(struct disk *disk, struct id128 cluster_id, struct id1
     if (s != STATUS_OK)
         return s;
     ENSURE(id.incarnation < UINT64_MAX);
-    id.incarnation++;
+    id.former = id.incarnation++;
     if (id.incarnation < wall_ms)
         id.incarnation = wall_ms;
     s = identity_save(disk, &id, reterr);

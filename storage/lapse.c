@@ -23,10 +23,8 @@ enum status lapse_log(struct core *c, struct replica *r, uint64_t digest, struct
 {
     ENSURE(r->leads);
     *ret = NULL;
-    if (!lead_writable(c, r)) {
-        c->counters.refused_unavailable++;
+    if (!lead_writable(c, r))
         return STATUS_UNAVAILABLE;
-    }
     if (replica_full(c, r)) {
         c->counters.refused_busy++;
         return STATUS_BUSY;
@@ -93,8 +91,8 @@ static void let_go(struct look *l)
 static bool sweep_partition(struct core *c, uint32_t *rows)
 {
     struct lapse_sweep *s = &c->sweep;
-    struct replica *r = c->by_slot[s->slot];
-    if (!r->leads || !lead_writable(c, r))
+    struct replica *r = core_live(c, s->slot);
+    if (r == NULL || !lead_writable(c, r))
         return false;
     struct look look = {.c = c, .r = r, .rows_max = SWEEP_ROWS_MAX - *rows};
     enum status status =
@@ -118,8 +116,8 @@ static bool begin_next(struct core *c)
     struct lapse_sweep *s = &c->sweep;
     for (uint32_t i = 0; i < c->slots_count; i++) {
         s->slot = s->slot >= c->slots_count ? 1 : s->slot + 1;
-        const struct replica *r = c->by_slot[s->slot];
-        if (r == NULL || !r->leads || !r->expiring || !lead_writable(c, r))
+        const struct replica *r = core_live(c, s->slot);
+        if (r == NULL || !r->expiring || !lead_writable(c, r))
             continue;
         s->digest = 0;
         s->key_size = 0;

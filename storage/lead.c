@@ -2,41 +2,47 @@
 
 #include "proto/base/ensure.h"
 #include "proto/base/mutant.h"
+#include "storage/epoch.h"
+#include "storage/lapse.h"
+#include "storage/lease.h"
 #include "storage/serve.h"
+#include "storage/snapshot.h"
 
-void lead_begin(struct core *c, struct replica *r)
+/* Must it acknowledge what is to be committed? (W5: the ISR, and an addition that is under way) */
+static bool required(const struct member *m)
 {
-    ENSURE(r->leads);
-    /* Rule F6: an epoch of an earlier incarnation may have entries out there that this log lost. */
-    if (MUTANT(43) && r->promised_epoch > 0)
-        r->promise_durable = r->promised_epoch;
-    else
-        replica_promise(c, r, r->promised_epoch + 1);
-    core_touch(c, r);
+    return m->in_isr || m->adding;
 }
 
-static struct member *member_of(struct replica *r, uint32_t node)
+/* Until when nothing may be committed: a node that was left out may still read (L3). */
+static uint64_t fence_ms(const struct replica *r)
 {
-    for (uint32_t i = 0; i < r->members_count; i++)
-        if (r->members[i].node == node)
-            return &r->members[i];
-    return NULL;
+    return MUTANT(11) ? 0 : lease_fence_ms(r);
 }
 
-/* The oldest entry is not committed though it was logged long ago. */
+/* The oldest entry is not committed though it was logged long ago, and no fence is in its way. */
 static bool stalled(const struct core *c, const struct replica *r)
 {
     const struct pending *oldest = replica_pending(r, r->commit.seq + 1);
-    return oldest != NULL && c->now_ms >= oldest->logged_ms + c->options.suspect_ms;
+    if (oldest == NULL)
+        return false;
+    uint64_t since = oldest->logged_ms, fence = fence_ms(r);
+    if (since < r->opened_ms)
+        since = r->opened_ms;
+    if (since < fence)
+        since = fence;
+    return c->now_ms >= since + c->options.stall_ms;
 }
 
 bool lead_writable(const struct core *c, const struct replica *r)
 {
-    if (!r->opened || stalled(c, r))
+    if (!r->leads || !r->opened || r->handing_over || stalled(c, r))
         return false;
-    for (uint32_t i = 0; i < r->members_count; i++)
-        if (!r->members[i].synced || !c->peers[r->members[i].node].up)
+    for (uint32_t i = 0; i < r->members_count; i++) {
+        const struct member *m = &r->members[i];
+        if (required(m) && (!m->synced || !c->peers[m->node].up))
             return false;
+    }
     return true;
 }
 
@@ -48,7 +54,7 @@ struct pending *lead_log(struct core *c, struct replica *r, struct entry *e, uin
     e->prev_hash = r->last.hash;
     /* Not below the token: a record that a horizon removes has ptime <= horizon, and then the token
      * of every attempt is, too. */
-    e->ptime = r->ptime > c->wall_ms ? r->ptime : c->wall_ms;
+    e->ptime = lapse_now(c, r);
     if (e->ptime < token)
         e->ptime = token;
     buffer_clear(&c->scratch);
@@ -60,27 +66,26 @@ struct pending *lead_log(struct core *c, struct replica *r, struct entry *e, uin
     return replica_append(c, r, buffer_view(&c->scratch));
 }
 
-/* All members have promised and our own promise is durable: the epoch may be used. */
-static void try_open(struct core *c, struct replica *r)
+void lead_open(struct core *c, struct replica *r)
 {
-    if (r->opened || r->promise_durable < r->promised_epoch)
-        return;
-    for (uint32_t i = 0; i < r->members_count; i++)
-        if (!r->members[i].synced)
-            return;
-    r->opened = r->met = true;
-    clustermap_set_epoch(c->map, r->partition, r->promised_epoch);
+    ENSURE(r->leads && r->opened);
     /* Its commit proves the whole suffix, and cuts off what a member has beyond it. */
     struct entry first = {.kind = ENTRY_EPOCH};
     lead_log(c, r, &first, 0);
+    for (uint32_t i = 0; i < c->peers_count; i++)
+        c->peers[i].heartbeat_due = true; /* leases in the new epoch */
 }
 
 static void try_commit(struct core *c, struct replica *r)
 {
     uint64_t seq = r->durable_seq;
+    if (!r->opened || c->now_ms < fence_ms(r))
+        return;
     for (uint32_t i = 0; i < r->members_count; i++) {
         const struct member *m = &r->members[i];
-        if (!m->synced)
+        if (!required(m) || (MUTANT(8) && !c->peers[m->node].up))
+            continue;
+        if (!m->synced || m->adrift)
             return;
         if (m->acked_seq < seq)
             seq = m->acked_seq;
@@ -95,7 +100,6 @@ static void try_commit(struct core *c, struct replica *r)
 
 void lead_durable(struct core *c, struct replica *r)
 {
-    try_open(c, r);
     try_commit(c, r);
     core_touch(c, r);
 }
@@ -112,24 +116,51 @@ static bool adopt_commit(struct core *c, struct replica *r, const struct positio
     return true;
 }
 
-void lead_promised(struct core *c, struct replica *r, uint32_t node, uint64_t epoch,
-                   const struct position *commit)
+/* What we have does not join what it has: only a whole copy helps. */
+static void set_adrift(struct core *c, struct replica *r, struct member *m)
 {
-    struct member *m = member_of(r, node);
-    if (m == NULL || m->synced)
-        return;
-    if (epoch > r->promised_epoch) { /* our disk forgot an epoch that was used */
-        r->opened = false;
-        for (uint32_t i = 0; i < r->members_count; i++)
-            r->members[i].synced = false;
-        replica_promise(c, r, epoch + 1);
-        core_touch(c, r);
-        return;
-    }
-    if (epoch < r->promised_epoch)
+    m->adrift = true;
+    if (r->ticket == 0)
+        m->adding = false;
+    c->counters.adrift++;
+}
+
+/* Where to begin for a node that was left out: what it has from us, or may have, is told by its
+ * commit and its last entry; what it lacks must be in our memory. */
+static void begin_learner(struct core *c, struct replica *r, struct member *m,
+                          const struct position *commit, uint64_t last_seq)
+{
+    m->acked_seq = commit->seq;
+    m->granted_until_ms = 0; /* it knows that it is out: nothing is read there any more */
+    if (commit->seq + 1 >= r->kept_seq)
+        m->next_seq = commit->seq + 1;
+    else if (last_seq + 1 >= r->kept_seq)
+        m->next_seq = r->kept_seq;
+    else
+        set_adrift(c, r, m);
+}
+
+static void tell_lack(struct core *c, struct replica *r, const struct member *m)
+{
+    struct outbox_section s = {.partition = r->partition,
+                               .epoch = r->promised_epoch,
+                               .commit_seq = m->had_seq,
+                               .flags = APPEND_LACKS};
+    outbox_section(&c->outbox, m->node, &s);
+}
+
+void lead_promised(struct core *c, struct replica *r, uint32_t node, uint64_t epoch,
+                   const struct position *commit, uint64_t last_seq)
+{
+    struct member *m = replica_member(r, node);
+    if (m == NULL || m->synced || epoch != r->promised_epoch || !replica_current(r))
         return;
     if (commit->seq > r->last.seq) { /* whatever is committed was on this disk */
         core_lost(c, r, commit->seq);
+        return;
+    }
+    if (last_seq < m->had_seq) { /* U2: an old image of its disk, or an empty one */
+        tell_lack(c, r, m);
         return;
     }
     if (!adopt_commit(c, r, commit)) {
@@ -137,53 +168,74 @@ void lead_promised(struct core *c, struct replica *r, uint32_t node, uint64_t ep
         return;
     }
     m->synced = true;
-    m->acked_seq = commit->seq;
-    m->next_seq = r->commit.seq + 1;
     m->progress_ms = c->now_ms;
+    m->owed_ms = 0;
     m->told_commit = m->told_durable = 0;
+    if (m->in_isr) {
+        m->acked_seq = commit->seq;
+        m->next_seq = r->commit.seq + 1;
+    } else {
+        begin_learner(c, r, m, commit, last_seq);
+    }
     r->commit_due_ms = c->now_ms; /* it must not wait for the next write to hear of the commit */
-    try_open(c, r);
     core_touch(c, r);
+    epoch_consider(c, r);
+}
+
+/* From behind what it has acknowledged; what is not in memory any more, it has. */
+static void send_again(struct core *c, struct replica *r, struct member *m)
+{
+    uint64_t from = m->acked_seq + 1;
+    c->counters.gaps++;
+    if (m->in_isr && from <= r->commit.seq)
+        from = r->commit.seq + 1;
+    m->next_seq = from < r->kept_seq ? r->kept_seq : from;
+    m->progress_ms = c->now_ms;
 }
 
 void lead_ack(struct core *c, struct replica *r, uint32_t node, uint64_t epoch, uint64_t seq,
               uint64_t hash, bool gap)
 {
-    struct member *m = member_of(r, node);
+    struct member *m = replica_member(r, node);
     uint64_t known;
-    if (m == NULL || !m->synced || epoch != r->promised_epoch || seq > r->last.seq)
+    if (m == NULL || !m->synced || m->adrift || epoch != r->promised_epoch || seq > r->last.seq)
         return;
-    if (seq >= r->commit.seq && (!replica_hash(r, seq, &known) || known != hash)) {
+    if (seq + 1 >= r->kept_seq && (!replica_hash(r, seq, &known) || known != hash)) {
         c->counters.gaps++;
         return;
     }
     if (seq > m->acked_seq) {
         m->acked_seq = seq;
-        m->progress_ms = c->now_ms;
+        m->progress_ms = m->owed_ms = c->now_ms;
         if (m->next_seq <= seq)
             m->next_seq = seq + 1;
         try_commit(c, r);
+        if (!m->in_isr)
+            epoch_consider(c, r);
     } else if (seq <= r->commit.seq) {
         /* It says again what we know: it has not heard of the commit. */
         m->told_commit = 0;
         r->commit_due_ms = c->now_ms;
     }
-    if (gap && m->next_seq > m->acked_seq + 1) {
-        c->counters.gaps++;
-        m->next_seq = (m->acked_seq > r->commit.seq ? m->acked_seq : r->commit.seq) + 1;
-        m->progress_ms = c->now_ms;
-    }
+    if (gap && !m->in_isr && m->acked_seq + 1 < r->kept_seq)
+        set_adrift(c, r, m);
+    else if (gap && m->next_seq > m->acked_seq + 1)
+        send_again(c, r, m);
     core_touch(c, r);
 }
 
 void lead_member_lost(struct core *c, struct replica *r, uint32_t node)
 {
-    struct member *m = member_of(r, node);
+    struct member *m = replica_member(r, node);
     if (m == NULL)
         return;
-    m->synced = false;
+    m->synced = m->adrift = false;
+    snapshot_end(c, m);
     m->asked_ms = 0;
-    serve_refuse_readers(c, r, STATUS_UNAVAILABLE);
+    m->since_ms = c->now_ms;
+    m->back_off_ms = 0; /* it may have been mended */
+    if (r->ticket == 0 || MUTANT(10)) /* else it stays required until the register has moved (G1) */
+        m->adding = false;
     core_touch(c, r);
 }
 
@@ -191,8 +243,7 @@ void lead_member_lost(struct core *c, struct replica *r, uint32_t node)
  * copy at the same place. */
 static void expire_records(struct core *c, struct replica *r)
 {
-    uint64_t now = r->ptime > c->wall_ms ? r->ptime : c->wall_ms;
-    uint64_t horizon = completion_horizon_wanted(r->completion, now);
+    uint64_t horizon = completion_horizon_wanted(r->completion, lapse_now(c, r));
     if (horizon == 0 || horizon <= completion_horizon(r->completion) || !lead_writable(c, r))
         return;
     if (r->expire_seq > r->commit.seq) /* one under way is applied first */
@@ -207,33 +258,44 @@ void lead_tick(struct core *c, struct replica *r)
     for (uint32_t i = 0; i < r->members_count; i++) {
         struct member *m = &r->members[i];
         bool late = c->now_ms >= m->progress_ms + c->options.retransmit_ms;
+        snapshot_care(c, r, m);
         if (!m->synced) {
             core_touch(c, r);
-        } else if (late && m->next_seq > m->acked_seq + 1 && m->next_seq > r->commit.seq + 1) {
+        } else if (late && !m->adrift && m->next_seq > m->acked_seq + 1) {
             c->counters.retransmits++;
-            m->next_seq = (m->acked_seq > r->commit.seq ? m->acked_seq : r->commit.seq) + 1;
-            m->progress_ms = c->now_ms;
+            send_again(c, r, m);
             core_touch(c, r);
         }
     }
-    if (stalled(c, r))
-        serve_refuse_readers(c, r, STATUS_UNAVAILABLE);
+    try_commit(c, r); /* a fence may be over */
+    replica_forget_kept(c, r, false);
     expire_records(c, r);
 }
 
 /* Where the log stands before seq: what an APPEND that begins with seq must match. */
 static struct position position_before(const struct replica *r, uint64_t seq)
 {
-    const struct pending *p = replica_pending(r, seq - 1);
-    if (p == NULL)
-        return r->commit;
-    return (struct position){p->entry.epoch, p->entry.seq, p->hash};
+    if (seq == r->last.seq + 1)
+        return r->last;
+    const struct pending *p = replica_entry(r, seq);
+    ENSURE(p != NULL);
+    return (struct position){p->entry.prev_epoch, seq - 1, p->entry.prev_hash};
+}
+
+/* No more than this is on its way to one member, so that a queue never holds a whole catch-up. */
+static uint64_t window_end(const struct core *c, const struct replica *r, const struct member *m)
+{
+    uint64_t has = m->acked_seq + 1 < r->kept_seq ? r->kept_seq - 1 : m->acked_seq;
+    return has + c->options.pending_max + 1;
 }
 
 static void send_section(struct core *c, struct replica *r, struct member *m)
 {
-    if (m->next_seq <= r->commit.seq)
-        m->next_seq = r->commit.seq + 1;
+    bool adding = false;
+    for (uint32_t i = 0; i < r->members_count; i++)
+        adding = adding || r->members[i].adding;
+    if (m->next_seq < r->kept_seq)
+        m->next_seq = r->kept_seq;
     struct position prev = position_before(r, m->next_seq);
     struct outbox_section s = {.partition = r->partition,
                                .epoch = r->promised_epoch,
@@ -241,12 +303,13 @@ static void send_section(struct core *c, struct replica *r, struct member *m)
                                .prev_seq = prev.seq,
                                .prev_hash = prev.hash,
                                .commit_seq = r->commit.seq,
-                               .durable_seq = r->durable_seq};
-    if (m->next_seq == m->acked_seq + 1)
-        m->progress_ms = c->now_ms;
+                               .durable_seq = r->durable_seq,
+                               .flags = adding || c->now_ms < fence_ms(r) ? APPEND_WAITS : 0};
+    if (m->next_seq <= m->acked_seq + 1)
+        m->progress_ms = m->owed_ms = c->now_ms;
     outbox_section(&c->outbox, m->node, &s);
-    for (; m->next_seq <= r->last.seq; m->next_seq++) {
-        const struct pending *p = replica_pending(r, m->next_seq);
+    for (; m->next_seq <= r->last.seq && m->next_seq <= window_end(c, r, m); m->next_seq++) {
+        const struct pending *p = replica_entry(r, m->next_seq);
         if (!outbox_entry(&c->outbox, m->node, bytes_of(p->body, p->body_size)))
             break;
     }
@@ -261,15 +324,20 @@ static void flush_member(struct core *c, struct replica *r, struct member *m, bo
         return;
     if (!m->synced) {
         bool ask = m->asked_ms == 0 || c->now_ms >= m->asked_ms + c->options.retransmit_ms;
-        if (r->promise_durable == r->promised_epoch && ask) {
+        if (replica_current(r) && ask && (m->in_isr || r->opened)) {
             outbox_promise(&c->outbox, m->node, r->partition, r->promised_epoch);
             m->asked_ms = c->now_ms;
         }
         return;
     }
-    if (r->opened && (m->next_seq <= r->last.seq || (commit_due && m->told_commit < r->commit.seq)))
+    if (r->opened && !m->in_isr && m->acked_seq + 1 < r->kept_seq && m->next_seq < r->kept_seq)
+        set_adrift(c, r, m); /* there was no room to keep what it lacks */
+    if (!r->opened || m->adrift)
+        return;
+    bool more = m->next_seq <= r->last.seq && m->next_seq <= window_end(c, r, m);
+    if (more || (commit_due && m->told_commit < r->commit.seq))
         send_section(c, r, m);
-    if (m->next_seq <= r->last.seq)
+    if (m->next_seq <= r->last.seq && m->next_seq <= window_end(c, r, m))
         core_touch(c, r); /* the message was full; the rest goes in the next turn */
 }
 

@@ -1,16 +1,18 @@
-/* Lead: the primary's side of one partition (design: rules W2-W5, W7, F3, F6). Pure.
+/* Lead: the primary's side of one partition (design: rules W2-W5, W7, F3, G1). Pure.
  *
- *   boot --lead_begin--> promise logged --durable--> PROMISE to members
- *        --all PROMISED, lead_promised--> opened: ENTRY_EPOCH is logged, writes are taken
+ *   epoch_adopt: promise logged --durable--> PROMISE to members
+ *        --all PROMISED, lead_promised--> epoch.c has it opened --lead_open--> ENTRY_EPOCH is logged,
+ *                                         writes are taken; commits wait for the fence
  *   a member comes back in a new incarnation: lead_member_lost, PROMISE again, same epoch
+ *   one that was left out comes back: it gets what it lacks like a member, and does not count
  */
 #ifndef STORAGE_LEAD_H
 #define STORAGE_LEAD_H
 
 #include "storage/replica.h"
 
-/* At boot: take the next epoch. */
-void lead_begin(struct core *c, struct replica *r);
+/* The epoch is opened. */
+void lead_open(struct core *c, struct replica *r);
 
 /* Can a write be committed now: opened, and every member in sync, up and making progress? */
 bool lead_writable(const struct core *c, const struct replica *r);
@@ -20,8 +22,9 @@ struct pending *lead_log(struct core *c, struct replica *r, struct entry *e, uin
 
 /* The own log moved. */
 void lead_durable(struct core *c, struct replica *r);
+/* node has promised epoch; its log is committed up to there and ends at last_seq. */
 void lead_promised(struct core *c, struct replica *r, uint32_t node, uint64_t epoch,
-                   const struct position *commit);
+                   const struct position *commit, uint64_t last_seq);
 void lead_ack(struct core *c, struct replica *r, uint32_t node, uint64_t epoch, uint64_t seq,
               uint64_t hash, bool gap);
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 #include <uthash.h>
 
@@ -20,6 +21,7 @@
 #define SOURCES_SWEEP_MS 60000u
 #define SOURCE_IDLE_MS 600000u
 #define DISK_STALL_MS 1000u /* a group that is written for so long: the disk stands still */
+#define LINGER_MS 500u
 #define SPACE_CHECK_MS 50u /* often: a small disk fills between two looks */
 #define MIB ((uint64_t)1 << 20)
 
@@ -40,7 +42,7 @@ struct loop {
     struct loop_parts p;
     struct link_context *context;
     struct link *requests, *peers;
-    struct lane_links *to_peer; /* by node index; NULL links where nothing is shared */
+    struct lane_links *to_peer; /* by node index; NULL links where there is nothing to say */
     struct source *by_peer, *by_id;
     uint64_t sources_drawn;
 
@@ -50,7 +52,9 @@ struct loop {
     struct fetch *fetch;
     bool requests_ready, peers_ready;               /* there may be a message */
     bool sync_ready, checkpoint_ready, fetch_ready; /* the thread has notified */
-    bool checkpointing, space_low, stopping;
+    bool checkpointing, space_low, asked_to_stop, stopping;
+    uint64_t leave_by_ms; /* 0: nobody has asked us to stop */
+    uint64_t linger_ms;   /* we have left; until then routers may still come */
     uint64_t space_due_ms, sweep_due_ms;
 
     struct node_effects effects;
@@ -143,6 +147,7 @@ static bool receive_requests(struct loop *l)
         if (s == NULL)
             continue;
         event.source = s->id;
+        clock_turn(l); /* whether a lease still holds is judged after the request came (R4) */
         if (status == STATUS_MALFORMED) {
             complain(l, s);
             event.frame = BYTES_EMPTY; /* the core counts it and answers REFUSED */
@@ -381,7 +386,7 @@ static void wait(struct loop *l)
     ENSURE(count >= 0 || errno == EINTR);
     for (int i = 0; i < count; i++) {
         int fd = events[i].data.fd;
-        l->stopping = l->stopping || fd == l->p.signal_fd;
+        l->asked_to_stop = l->asked_to_stop || fd == l->p.signal_fd;
         l->requests_ready = l->requests_ready || fd == link_fd(l->requests);
         l->peers_ready = l->peers_ready || fd == link_fd(l->peers);
         l->sync_ready = l->sync_ready || fd == l->sync_fd;
@@ -390,9 +395,39 @@ static void wait(struct loop *l)
     }
 }
 
+static void leave(struct loop *l)
+{
+    struct signalfd_siginfo info;
+    struct node_event event = {.kind = NODE_LEAVE};
+    l->asked_to_stop = false;
+    if (read(l->p.signal_fd, &info, sizeof info) != sizeof info)
+        return;
+    l->stopping = l->leave_by_ms != 0 || l->p.options->leave == 0;
+    if (l->leave_by_ms == 0)
+        step(l, &event);
+    l->leave_by_ms = l->now.now_ms + l->p.options->leave;
+    logline(LOGLINE_INFO, "leaving", "limit_ms=%llu", (unsigned long long)l->p.options->leave);
+}
+
+/* Routers hear by our answers, and by the map, that others serve now: they get some time for it. */
+static void consider_stop(struct loop *l)
+{
+    if (l->leave_by_ms == 0)
+        return;
+    if (!node_left(l->p.node))
+        l->linger_ms = 0;
+    else if (l->linger_ms == 0)
+        l->linger_ms = l->now.now_ms + LINGER_MS;
+    l->stopping = l->stopping || l->now.now_ms >= l->leave_by_ms ||
+                  (l->linger_ms != 0 && l->now.now_ms >= l->linger_ms);
+}
+
 static void turn(struct loop *l)
 {
     clock_turn(l);
+    if (l->asked_to_stop)
+        leave(l);
+    consider_stop(l);
     take_sync(l);
     l->peers_ready = l->peers_ready && receive_peers(l);
     l->requests_ready = l->requests_ready && receive_requests(l);
@@ -498,21 +533,6 @@ static enum status bind_links(struct loop *l, struct error *reterr)
     return l->peers != NULL ? STATUS_OK : STATUS_NOCONNECTION;
 }
 
-static bool shares_partition(const struct loop *l, uint32_t node)
-{
-    for (uint32_t p = 0; p < l->p.map->partition_count; p++) {
-        const struct clustermap_partition *part = &l->p.map->partitions[p];
-        bool us = false, them = false;
-        for (uint32_t i = 0; i < part->isr_count; i++) {
-            us = us || part->isr[i] == l->p.index;
-            them = them || part->isr[i] == node;
-        }
-        if (us && them)
-            return true;
-    }
-    return false;
-}
-
 static enum status connect_links(struct loop *l, struct error *reterr)
 {
     char address[ADDRESS_SIZE_MAX + 8];
@@ -520,7 +540,7 @@ static enum status connect_links(struct loop *l, struct error *reterr)
     if (l->to_peer == NULL)
         return error_set(reterr, STATUS_NOMEMORY, "out of memory");
     for (uint32_t i = 0; i < l->p.map->nodes_count; i++) {
-        if (i == l->p.index || !shares_partition(l, i))
+        if (i == l->p.index || !node_talks_to(l->p.node, i))
             continue;
         address_add(address, l->p.map->nodes[i].address, 1);
         l->to_peer[i].control = link_connect(l->context, LINK_NODE_TO_NODE, address, reterr);

@@ -29,6 +29,7 @@ struct parts {
     uint32_t index;
     struct disk *disk;
     struct identity identity;
+    uint64_t lease_former_ms;
     struct table *table;
     struct store *store;
     struct node *node;
@@ -121,10 +122,25 @@ static enum status directory_open(const struct storage_options *o, struct parts 
     enum status status = p->disk->verbs->lock(p->disk, reterr);
     if (status == STATUS_OK)
         status = identity_boot(p->disk, p->map->cluster_id, p->map->nodes[p->index].id,
-                               clock_wall_ms(), &p->identity, reterr);
+                               clock_wall_ms(), clock_random64() | 1, &p->identity, reterr);
     if (status != STATUS_OK)
         return error_wrap(reterr, "directory '%s'", o->dir);
     return STATUS_OK;
+}
+
+/* The longest lease that this disk's lives have granted is known before one is: the next life waits
+ * for it (L4). */
+static enum status lease_note(const struct storage_options *o, struct parts *p,
+                              struct error *reterr)
+{
+    uint64_t longest = o->lease_primary > o->lease_replica ? o->lease_primary : o->lease_replica;
+    p->lease_former_ms = p->identity.longest_lease_ms;
+    if (longest <= p->identity.longest_lease_ms)
+        return STATUS_OK;
+    p->identity.longest_lease_ms = longest;
+    if (identity_save(p->disk, &p->identity, reterr) == STATUS_OK)
+        return STATUS_OK;
+    return error_wrap(reterr, "directory '%s'", o->dir);
 }
 
 static enum status table_open(const struct storage_options *o, struct parts *p,
@@ -148,8 +164,16 @@ static enum status node_open(const struct storage_options *o, struct parts *p, s
     node_options_init(&options);
     options.index = p->index;
     options.incarnation = p->identity.incarnation;
+    options.former = p->identity.former;
+    options.disk = p->identity.disk;
     options.boot_id = clock_random64();
     options.suspect_ms = o->suspect;
+    options.stall_ms = o->stall;
+    options.lease_primary_ms = o->lease_primary;
+    options.lease_replica_ms = o->lease_replica;
+    options.lease_former_ms = p->lease_former_ms;
+    options.kept_bytes_max = o->kept_size * MIB;
+    options.random = clock_random64();
     options.pending_bytes_max = o->pending_size * MIB;
     options.waiters_max = (uint32_t)o->waiters;
     options.value_size_max = (uint32_t)o->value_size_max;
@@ -167,7 +191,7 @@ struct recovery {
 static enum status restore(void *arg, uint32_t slot, struct bytes blob)
 {
     struct recovery *r = arg;
-    return slot == 0 ? STATUS_OK : node_restore(r->parts->node, slot, blob, &r->error);
+    return node_restore(r->parts->node, slot, blob, &r->error);
 }
 
 static enum status replay(void *arg, uint64_t lsn, const struct record_view *record)
@@ -255,6 +279,8 @@ static enum status open_all(const struct storage_options *o, struct parts *p, st
     enum status status = map_open(o, p, reterr);
     if (status == STATUS_OK)
         status = directory_open(o, p, reterr);
+    if (status == STATUS_OK)
+        status = lease_note(o, p, reterr);
     if (status == STATUS_OK)
         status = table_open(o, p, reterr);
     if (status == STATUS_OK)

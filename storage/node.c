@@ -7,11 +7,15 @@
 #include "proto/codec.h"
 #include "proto/partition.h"
 #include "storage/core.h"
+#include "storage/epoch.h"
 #include "storage/follow.h"
+#include "storage/hold.h"
+#include "storage/known.h"
 #include "storage/lapse.h"
 #include "storage/lead.h"
 #include "storage/peers.h"
 #include "storage/serve.h"
+#include "storage/snapshot.h"
 
 #define BODY_SIZE_MAX (RECORD_SIZE_MAX)
 #define TICK_MS 10u /* how often timers are looked at while something is under way */
@@ -29,9 +33,12 @@ void node_options_init(struct node_options *o)
 {
     *o = (struct node_options){.heartbeat_ms = 100,
                                .suspect_ms = 300,
+                               .stall_ms = 1000,
                                .retransmit_ms = 100,
                                .ask_primary_ms = 20,
-                               .meet_ms = 1000,
+                               .lease_primary_ms = 400,
+                               .lease_replica_ms = 700,
+                               .kept_bytes_max = 256u << 20,
                                .commit_note_ms = 1000,
                                .pending_max = 8192,
                                .pending_bytes_max = 256u << 20,
@@ -95,21 +102,21 @@ struct node *node_new(const struct node_options *options, struct clustermap *map
     c->map = map;
     c->store = store;
     c->next_lsn = 1;
-    c->slots_capacity = partitions + 1;
     c->by_partition = calloc(partitions, sizeof(void *));
-    c->by_slot = calloc(c->slots_capacity, sizeof(void *));
-    c->touched = calloc(partitions, sizeof(void *));
+    c->touched = calloc(partitions * 2u, sizeof(void *));
     c->peers_count = map->nodes_count;
     c->peers = calloc(c->peers_count, sizeof *c->peers);
+    c->snapshots_drawn = options->boot_id; /* so that no id of an earlier life comes again */
     arena_init(&c->frame);
     arena_init(&c->arena);
     buffer_init(&c->scratch, BODY_SIZE_MAX);
     replies_init(&c->replies);
     cold_init(&c->cold);
-    bool ok = c->by_partition != NULL && c->by_slot != NULL && c->touched != NULL &&
+    bool ok = c->by_partition != NULL && core_slot_reserve(c, partitions) && c->touched != NULL &&
               c->peers != NULL && pending_index_init(&c->pending) == STATUS_OK &&
               outbox_init(&c->outbox, c->peers_count, options->index, options->incarnation) ==
                   STATUS_OK;
+    ok = ok && known_init(c) == STATUS_OK && epoch_init(c) == STATUS_OK;
     if (!ok)
         node_destroy(&n);
     else
@@ -135,8 +142,12 @@ void node_destroy(struct node **n_p)
     free(c->queue.items);
     free(c->by_partition);
     free(c->by_slot);
+    free(c->slot_dropped);
     free(c->touched);
     free(c->peers);
+    known_fini(c);
+    registry_destroy(&c->registry);
+    free(c->news);
     free(n);
     *n_p = NULL;
 }
@@ -153,16 +164,18 @@ void node_on_commit(struct node *n, node_commit_fn *fn, void *arg)
 static struct replica *replica_in(struct core *c, uint32_t slot, const struct install *in,
                                   struct error *reterr)
 {
-    if (slot == 0 || slot >= c->slots_capacity || in->partition >= c->map->partition_count) {
+    if (slot == 0 || in->partition >= c->map->partition_count || !core_slot_reserve(c, slot)) {
         error_set(reterr, STATUS_CORRUPT, "slot %u holds partition %u, which cannot be", slot,
                   in->partition);
         return NULL;
     }
     struct replica *r = c->by_slot[slot];
+    if (c->slots_count < slot)
+        c->slots_count = slot;
     if (r != NULL && r->partition == in->partition)
         return r;
     if (r != NULL || c->by_partition[in->partition] != NULL ||
-        !core_in_isr(&c->map->partitions[in->partition], c->options.index)) {
+        !core_assigned(&c->map->partitions[in->partition], c->options.index)) {
         error_set(reterr, STATUS_CORRUPT, "slot %u for partition %u contradicts the cluster file",
                   slot, in->partition);
         return NULL;
@@ -173,16 +186,46 @@ static struct replica *replica_in(struct core *c, uint32_t slot, const struct in
         return NULL;
     }
     c->by_slot[slot] = c->by_partition[in->partition] = r;
+    return r;
+}
+
+static enum status restore_dropped(struct core *c, uint32_t slot, struct error *reterr)
+{
+    if (!core_slot_reserve(c, slot))
+        return error_set(reterr, STATUS_NOMEMORY, "out of memory for slot %u", slot);
+    c->slot_dropped[slot] = SLOT_DROPPED;
     if (c->slots_count < slot)
         c->slots_count = slot;
-    return r;
+    return STATUS_OK;
+}
+
+static enum status restore_installing(struct core *c, uint32_t slot, struct bytes blob,
+                                      struct error *reterr)
+{
+    enum status status = snapshot_restore(c, slot, blob);
+    return status == STATUS_OK ? STATUS_OK
+                               : error_set(reterr, status, "the saved state of slot %u, which was "
+                                                           "being filled: %s",
+                                           slot, status_text(status));
 }
 
 enum status node_restore(struct node *n, uint32_t slot, struct bytes blob, struct error *reterr)
 {
     struct error inner = {.status = STATUS_OK};
+    if (slot == 0) {
+        enum status shared = known_restore(&n->core, &blob);
+        if (shared == STATUS_OK)
+            shared = registry_restore(n->core.registry, blob);
+        return shared == STATUS_OK
+                   ? STATUS_OK
+                   : error_set(reterr, shared, "the saved registers: %s", status_text(shared));
+    }
+    if (replica_saved_dropped(blob))
+        return restore_dropped(&n->core, slot, reterr);
     if (blob.size < 16)
         return error_set(reterr, STATUS_CORRUPT, "the saved state of slot %u is too short", slot);
+    if (replica_saved_installing(blob))
+        return restore_installing(&n->core, slot, blob, reterr);
     struct install in = {bytes_le32(blob.data + 4), bytes_le64(blob.data + 8)};
     struct replica *r = replica_in(&n->core, slot, &in, &inner);
     if (r == NULL)
@@ -207,6 +250,28 @@ static enum status replay_install(struct core *c, const struct record_view *reco
     return STATUS_OK;
 }
 
+static enum status replay_shared(struct core *c, uint64_t lsn, const struct record_view *record,
+                                 struct error *reterr)
+{
+    enum status status = record->kind == RECORD_KNOWN
+                             ? known_replay(c, record->body)
+                             : registry_replay(c->registry, record->body);
+    if (status == STATUS_OK)
+        return STATUS_OK;
+    return error_set(reterr, status, "record %llu of the registers: %s", (unsigned long long)lsn,
+                     status_text(status));
+}
+
+static enum status replay_snapshot(struct core *c, uint64_t lsn, const struct record_view *record,
+                                   struct error *reterr)
+{
+    enum status status = snapshot_replay(c, record);
+    if (status == STATUS_OK)
+        return STATUS_OK;
+    return error_set(reterr, status, "record %llu, of the copy in slot %u: %s",
+                     (unsigned long long)lsn, record->slot, status_text(status));
+}
+
 static enum status replay_number(struct core *c, struct replica *r,
                                  const struct record_view *record)
 {
@@ -226,12 +291,18 @@ enum status node_replay(struct node *n, uint64_t lsn, const struct record_view *
                         struct error *reterr)
 {
     struct core *c = &n->core;
-    if (record->kind == RECORD_CLOSE || record->kind == RECORD_REGISTER)
+    if (record->kind == RECORD_CLOSE)
+        return STATUS_OK;
+    if (record->kind == RECORD_REGISTER || record->kind == RECORD_KNOWN)
+        return replay_shared(c, lsn, record, reterr);
+    if (record->kind >= RECORD_SNAPSHOT)
+        return replay_snapshot(c, lsn, record, reterr);
+    bool dropped = record->slot < c->slots_capacity && c->slot_dropped[record->slot] != SLOT_LIVE;
+    if (dropped)
         return STATUS_OK;
     if (record->kind == RECORD_INSTALL)
         return replay_install(c, record, reterr);
-    struct replica *r =
-        record->slot < c->slots_capacity ? c->by_slot[record->slot] : NULL;
+    struct replica *r = record->slot < c->slots_capacity ? c->by_slot[record->slot] : NULL;
     if (r == NULL)
         return error_set(reterr, STATUS_CORRUPT, "record %llu is for slot %u, which is not known",
                          (unsigned long long)lsn, record->slot);
@@ -260,12 +331,10 @@ static enum status install_missing(struct core *c)
 {
     for (uint32_t p = 0; p < c->map->partition_count; p++) {
         const struct clustermap_partition *part = &c->map->partitions[p];
-        if (c->by_partition[p] != NULL || !core_in_isr(part, c->options.index))
+        if (c->by_partition[p] != NULL || !core_assigned(part, c->options.index))
             continue;
-        struct install in = {.partition = p};
-        for (uint32_t i = 0; i < part->isr_count; i++)
-            if (part->isr[i] == c->options.index)
-                in.replica_id = part->replica_ids[i];
+        struct install in = {.partition = p,
+                             .replica_id = clustermap_replica_id(c->map, p, c->options.index)};
         uint8_t body[16];
         record_encode_install(body, &in);
         uint32_t slot = c->slots_count + 1;
@@ -281,9 +350,9 @@ static enum status check_replayed(const struct core *c, struct error *reterr)
 {
     for (uint32_t slot = 1; slot <= c->slots_count; slot++) {
         const struct replica *r = c->by_slot[slot];
-        if (r == NULL)
+        if (r == NULL && c->slot_dropped[slot] == SLOT_LIVE)
             return error_set(reterr, STATUS_CORRUPT, "slot %u is neither in table nor log", slot);
-        if (r->orphan_seq != 0)
+        if (r != NULL && r->orphan_seq != 0)
             return error_set(reterr, STATUS_CORRUPT,
                              "the log of slot %u ends in entries that do not chain (from %llu)",
                              slot, (unsigned long long)r->orphan_seq);
@@ -308,9 +377,11 @@ enum status node_start(struct node *n, const struct node_time *time, uint64_t ne
     if (install_missing(c) != STATUS_OK)
         return error_set(reterr, c->failed == STATUS_OK ? STATUS_NOMEMORY : c->failed,
                          "cannot make the replicas of this node");
+    snapshot_drop_unfinished(c);
     for (uint32_t slot = 1; slot <= c->slots_count; slot++)
-        if (c->by_slot[slot]->leads)
-            lead_begin(c, c->by_slot[slot]);
+        if (c->by_slot[slot] != NULL)
+            c->by_slot[slot]->boot_promised = c->by_slot[slot]->promised_epoch;
+    epoch_adopt_all(c);
     n->heartbeat_due_ms = n->tick_due_ms = time->now_ms;
     n->note_due_ms = time->now_ms + c->options.commit_note_ms;
     return c->failed == STATUS_OK ? STATUS_OK
@@ -433,8 +504,8 @@ static void on_map_request(struct core *c, uint64_t source)
 #define COUNTERS(X)                                                                                \
     X(operations) X(reads) X(writes) X(duplicates) X(refused_unavailable) X(refused_busy)          \
     X(refused_full) X(malformed) X(stale_messages) X(retransmits) X(gaps) X(truncated_entries)     \
-    X(commits) X(fetches) X(peers_up) X(partitions_led) X(partitions_open) X(partitions_dirty)     \
-    X(pending_entries) X(disk_full)
+    X(commits) X(fetches) X(lapses) X(adrift) X(snapshots) X(peers_up) X(partitions_led)           \
+    X(partitions_open) X(partitions_dirty) X(pending_entries) X(disk_full)
 
 static void on_status_request(struct node *n, uint64_t source)
 {
@@ -496,19 +567,25 @@ static void on_durable(struct core *c, uint64_t lsn)
     ENSURE(lsn < c->next_lsn);
     if (lsn > c->durable_lsn)
         c->durable_lsn = lsn;
+    registry_durable(c->registry, c->now_ms, lsn);
     while (q->count > 0 && q->items[q->head].lsn <= lsn && c->failed == STATUS_OK) {
         struct durable_item item = q->items[q->head];
         q->head = (q->head + 1) & (q->capacity - 1);
         q->count--;
-        replica_durable(c, item.replica, &item);
+        if (item.replica != NULL)
+            replica_durable(c, item.replica, &item);
     }
 }
 
 static void on_fetched(struct core *c, const struct node_event *event)
 {
     struct cold_key *k = cold_by_ticket(&c->cold, event->ticket);
-    if (k != NULL)
-        serve_fetched(c, c->by_slot[k->slot], k, event->generation, event->item);
+    if (k == NULL)
+        return;
+    if (core_live(c, k->slot) != NULL)
+        serve_fetched(c, core_live(c, k->slot), k, event->generation, event->item);
+    else
+        serve_dropped(c, k);
 }
 
 enum status node_step(struct node *n, const struct node_time *time, const struct node_event *event,
@@ -536,6 +613,9 @@ enum status node_step(struct node *n, const struct node_time *time, const struct
     case NODE_SPACE:
         c->space_low = event->low;
         break;
+    case NODE_LEAVE:
+        epoch_leave(c);
+        break;
     }
     return c->failed;
 }
@@ -550,10 +630,14 @@ void node_failure(const struct node *n, char to[static 256])
                  "the directory is empty, or an old copy; start the node with its own",
                  c->lost_partition, (unsigned long long)c->lost_here,
                  (unsigned long long)c->lost_there);
+    if (c->replaced)
+        snprintf(to, 256,
+                 "others know this node with another disk: the directory was empty, or is not its "
+                 "own; start the node with its own");
     if (c->outlived_by > 0)
         snprintf(to, 256,
                  "others know a later life of this node (incarnation %llu, this one is %llu): the "
-                 "directory is empty, or an old copy; start the node with its own",
+                 "directory is an old copy, or in use twice; start the node with its own",
                  (unsigned long long)c->outlived_by, (unsigned long long)c->options.incarnation);
 }
 
@@ -564,6 +648,7 @@ static void tick_replica(struct node *n, struct replica *r)
         lead_tick(c, r);
     else
         follow_tick(c, r);
+    hold_release(c, r);
     if (r->reader_due_ms != 0 && c->now_ms >= r->reader_due_ms)
         serve_expire(c, r);
     if (c->now_ms >= n->note_due_ms) {
@@ -576,8 +661,8 @@ static void tick(struct node *n)
 {
     struct core *c = &n->core;
     for (uint32_t slot = 1; slot <= c->slots_count; slot++)
-        if (c->by_slot[slot] != NULL)
-            tick_replica(n, c->by_slot[slot]);
+        if (core_live(c, slot) != NULL)
+            tick_replica(n, core_live(c, slot));
     if (c->now_ms >= n->note_due_ms)
         n->note_due_ms = c->now_ms + c->options.commit_note_ms;
     n->tick_due_ms = c->now_ms + TICK_MS;
@@ -590,6 +675,8 @@ static void flush_touched(struct core *c)
     /* A flush may touch its replica again, for the next turn: that goes to a place already read. */
     for (uint32_t i = 0; i < count; i++) {
         struct replica *r = c->touched[i];
+        if (r == NULL)
+            continue;
         r->touched = false;
         if (r->leads)
             lead_flush(c, r);
@@ -604,13 +691,18 @@ enum status node_flush(struct node *n, const struct node_time *time, struct node
 {
     struct core *c = &n->core;
     begin_turn(n, time, out);
-    if (c->now_ms >= n->heartbeat_due_ms) {
-        peers_heartbeats(c);
+    peers_tick(c);
+    bool beat = c->now_ms >= n->heartbeat_due_ms;
+    if (beat) {
+        epoch_tick(c);
         lapse_sweep(c);
-        n->heartbeat_due_ms = c->now_ms + c->options.heartbeat_ms;
     }
     if (c->now_ms >= n->tick_due_ms)
         tick(n);
+    peers_heartbeats(c, beat);
+    if (beat)
+        n->heartbeat_due_ms = c->now_ms + c->options.heartbeat_ms;
+    epoch_flush(c);
     flush_touched(c);
     if (outbox_flush(&c->outbox) != STATUS_OK)
         core_fail(c, STATUS_NOMEMORY);
@@ -623,20 +715,30 @@ enum status node_flush(struct node *n, const struct node_time *time, struct node
 uint64_t node_deadline(const struct node *n)
 {
     const struct core *c = &n->core;
-    uint64_t due = n->heartbeat_due_ms;
+    uint64_t due = n->heartbeat_due_ms, suspect = peers_deadline(c);
+    uint64_t registry = registry_deadline(c->registry);
+    if (suspect < due)
+        due = suspect;
+    if (registry < due)
+        due = registry;
     if (c->touched_count > 0)
         return c->now_ms + 1;
-    bool busy = c->pending.count > 0 || c->replies.waiting > 0;
+    bool busy = c->pending.count > 0 || c->replies.waiting > 0 || c->held_count > 0;
     if (busy && n->tick_due_ms < due)
         due = n->tick_due_ms;
     return due;
+}
+
+bool node_left(const struct node *n)
+{
+    return epoch_left(&n->core);
 }
 
 enum status node_note_commits(struct node *n, struct node_effects *out)
 {
     n->core.out = out;
     for (uint32_t slot = 1; slot <= n->core.slots_count; slot++)
-        if (n->core.by_slot[slot] != NULL)
+        if (core_live(&n->core, slot) != NULL)
             replica_note_commit(&n->core, n->core.by_slot[slot]);
     return n->core.failed;
 }
@@ -649,8 +751,8 @@ static uint64_t replay_position(const struct core *c)
 {
     uint64_t lsn = c->durable_lsn;
     for (uint32_t slot = 1; slot <= c->slots_count; slot++) {
-        const struct replica *r = c->by_slot[slot];
-        for (uint64_t seq = r->commit.seq + 1; seq <= r->last.seq; seq++)
+        const struct replica *r = core_live(c, slot);
+        for (uint64_t seq = r == NULL ? 1 : r->commit.seq + 1; r != NULL && seq <= r->last.seq; seq++)
             if (replica_pending(r, seq)->replay_lsn <= lsn)
                 lsn = replica_pending(r, seq)->replay_lsn - 1;
     }
@@ -661,19 +763,33 @@ static enum status save_states(struct core *c, struct checkpoint *ck)
 {
     struct buffer memory;
     buffer_init(&memory, (size_t)4 << 30);
-    ck->states = calloc(c->slots_count + 1u, sizeof *ck->states);
+    ck->states = calloc(c->slots_count + 2u, sizeof *ck->states);
     if (ck->states == NULL)
         return STATUS_NOMEMORY;
-    size_t *ends = calloc(c->slots_count + 1u, sizeof *ends);
-    enum status status = ends == NULL ? STATUS_NOMEMORY : STATUS_OK;
+    size_t *ends = calloc(c->slots_count + 2u, sizeof *ends);
+    ck->drops = calloc(c->slots_count + 1u, sizeof *ck->drops);
+    enum status status = ends == NULL || ck->drops == NULL ? STATUS_NOMEMORY : STATUS_OK;
+    if (status == STATUS_OK && (registry_changed(c->registry) || c->known_changed)) {
+        status = known_save(c, &memory);
+        if (status == STATUS_OK)
+            status = registry_save(c->registry, &memory);
+        c->known_changed = false;
+        ends[ck->states_count++] = memory.size; /* slot 0 */
+    }
     for (uint32_t slot = 1; status == STATUS_OK && slot <= c->slots_count; slot++) {
         struct replica *r = c->by_slot[slot];
-        if (!r->changed)
+        bool dropped = c->slot_dropped[slot] == SLOT_DROPPED_NEW;
+        if (dropped)
+            c->slot_dropped[slot] = SLOT_DROPPED;
+        if (!dropped && (r == NULL || !r->changed))
             continue;
-        status = replica_save(r, &memory);
+        status = dropped ? replica_save_dropped(&memory) : replica_save(r, &memory);
         ck->states[ck->states_count].slot = slot;
         ends[ck->states_count++] = memory.size;
-        r->changed = replica_pending_count(r) > 0;
+        if (dropped)
+            ck->drops[ck->drops_count++] = slot;
+        else
+            r->changed = r->installing || replica_pending_count(r) > 0;
     }
     buffer_take(&memory, &ck->states_memory);
     for (size_t i = 0, at = 0; ends != NULL && i < ck->states_count; at = ends[i++])
@@ -691,7 +807,8 @@ enum status node_freeze(struct node *n, struct checkpoint *ck, struct node_effec
     if (status != STATUS_OK)
         return core_fail(c, status);
     for (uint32_t slot = 1; slot <= c->slots_count; slot++)
-        replica_log_again(c, c->by_slot[slot], n->freeze_lsn);
+        if (core_live(c, slot) != NULL)
+            replica_log_again(c, c->by_slot[slot], n->freeze_lsn);
     n->freeze_lsn = c->durable_lsn;
     return c->failed;
 }
@@ -707,10 +824,10 @@ void node_count(const struct node *n, struct node_counters *ret)
     for (uint32_t i = 0; i < c->peers_count; i++)
         ret->peers_up += c->peers[i].up;
     for (uint32_t slot = 1; slot <= c->slots_count; slot++) {
-        const struct replica *r = c->by_slot[slot];
+        const struct replica *r = core_live(c, slot);
         if (r == NULL)
             continue;
-        ret->partitions_led += r->leads;
+        ret->partitions_led += r->leads && r->opened;
         ret->partitions_open += r->leads && lead_writable(c, r);
         ret->partitions_dirty += replica_pending_count(r) > 0;
     }
@@ -723,6 +840,8 @@ bool node_replica(const struct node *n, uint32_t partition, struct node_replica_
         return false;
     *ret = (struct node_replica_view){.slot = r->slot,
                                       .primary = r->leads,
+                                      .in_isr = r->in_isr,
+                                      .config_epoch = r->config_epoch,
                                       .opened = r->opened,
                                       .promised_epoch = r->promised_epoch,
                                       .commit_epoch = r->commit.epoch,
@@ -731,7 +850,23 @@ bool node_replica(const struct node *n, uint32_t partition, struct node_replica_
                                       .last_seq = r->last.seq,
                                       .durable_seq = r->durable_seq,
                                       .verified_seq = r->verified_seq};
+    if (r->in_isr)
+        ret->isr[ret->isr_count++] = n->core.options.index;
+    for (uint32_t i = 0; i < r->members_count; i++)
+        if (r->members[i].in_isr)
+            ret->isr[ret->isr_count++] = r->members[i].node;
     return true;
+}
+
+bool node_talks_to(const struct node *n, uint32_t node)
+{
+    return node < n->core.peers_count && n->core.peers[node].shares;
+}
+
+bool node_readable(const struct node *n, uint32_t partition, uint64_t now_ms)
+{
+    const struct replica *r = core_replica(&n->core, partition);
+    return r != NULL && epoch_readable(r, now_ms);
 }
 
 bool node_entry_hash(const struct node *n, uint32_t partition, uint64_t seq, uint64_t *ret_hash)

@@ -32,20 +32,27 @@ struct node_time {
 struct node_options {
     uint32_t index;       /* in the cluster map */
     uint64_t incarnation; /* raised and synced before node_start() */
+    uint64_t former;      /* the incarnation before */
+    uint64_t disk;        /* of the directory (identity.h); not 0 */
     uint64_t boot_id;     /* random */
     uint64_t heartbeat_ms;  /* 100 */
     uint64_t suspect_ms;    /* 300: a peer that was silent for so long is missing */
+    uint64_t stall_ms;      /* 1000: one that talks, but acknowledges nothing for so long, too */
     uint64_t retransmit_ms; /* 100: without progress, send again */
     uint64_t ask_primary_ms; /* 20: how long a read of a dirty key waits at a replica */
     uint64_t commit_note_ms; /* 1000: how often commit positions are noted in the log */
-    uint64_t meet_ms;       /* 1000: reads wait so long for a word from the pair after a start */
+    uint64_t lease_primary_ms; /* 400: how long a primary may read without news from its replicas */
+    uint64_t lease_replica_ms; /* 700: the same of a replica */
+    uint64_t lease_former_ms; /* the longest that former lives of this disk have granted */
+    uint64_t kept_bytes_max; /* of committed entries kept in memory for members that lack them */
+    uint64_t random;        /* seed of the jitter between proposers */
     uint32_t pending_max;   /* uncommitted entries per partition; beyond: BUSY */
     uint64_t pending_bytes_max; /* of all partitions; beyond: BUSY */
     uint32_t waiters_max;   /* operations that wait inside the node; beyond: BUSY */
     uint32_t value_size_max;
 };
 
-/* The defaults above; index, incarnation and boot_id zero. */
+/* The defaults above; index, incarnation, former, disk and boot_id zero. */
 void node_options_init(struct node_options *o);
 
 enum node_event_kind {
@@ -55,6 +62,7 @@ enum node_event_kind {
     NODE_DURABLE,     /* the log is durable up to lsn */
     NODE_FETCHED,     /* a FETCH came back */
     NODE_SPACE,       /* low tells whether writes must be refused for lack of disk space */
+    NODE_LEAVE,       /* stop soon: hand over what can be; see node_left() */
 };
 
 struct node_event {
@@ -127,6 +135,9 @@ enum status node_flush(struct node *n, const struct node_time *time, struct node
 void node_failure(const struct node *n, char to[static 256]);
 /* When node_flush() next has something to do without an event; UINT64_MAX: never. */
 uint64_t node_deadline(const struct node *n);
+/* After NODE_LEAVE: it leads nothing that another could lead, and nobody waits for its
+ * acknowledgements. */
+bool node_left(const struct node *n);
 
 /* Notes all commit positions in the log, for a clean shutdown or before a checkpoint. */
 enum status node_note_commits(struct node *n, struct node_effects *out);
@@ -136,11 +147,16 @@ enum status node_note_commits(struct node *n, struct node_effects *out);
  * so that they do not pin it: those records are in out. */
 enum status node_freeze(struct node *n, struct checkpoint *c, struct node_effects *out);
 
+/* Has this node anything to say to another one: a partition that both keep, or registers? */
+bool node_talks_to(const struct node *n, uint32_t node);
+
 /* For status and tests. */
 struct node_counters {
     uint64_t operations, reads, writes, duplicates, refused_unavailable, refused_busy, refused_full;
     uint64_t malformed, stale_messages, retransmits, gaps, truncated_entries, commits, fetches;
     uint64_t lapses; /* keys past their expiry that were let go */
+    uint64_t adrift; /* members that came back and lacked more than memory holds */
+    uint64_t snapshots; /* whole copies that were begun for them */
     uint64_t peers_up, partitions_led, partitions_open, partitions_dirty, pending_entries;
     uint64_t disk_full; /* 1: writes are refused until there is room */
 };
@@ -149,12 +165,17 @@ void node_count(const struct node *n, struct node_counters *ret);
 /* What one replica looks like, for tests, checkers and status. False: no replica of partition here. */
 struct node_replica_view {
     uint32_t slot;
-    bool primary, opened;
+    bool primary, opened, in_isr;
+    uint64_t config_epoch; /* of the register that it acts on */
     uint64_t promised_epoch;
     uint64_t commit_epoch, commit_seq, commit_hash;
     uint64_t last_seq, durable_seq, verified_seq;
+    uint32_t isr_count;
+    uint32_t isr[COPIES_MAX]; /* of the same register */
 };
 bool node_replica(const struct node *n, uint32_t partition, struct node_replica_view *ret);
+/* Would reads of clean keys of partition be answered here at now_ms? */
+bool node_readable(const struct node *n, uint32_t partition, uint64_t now_ms);
 
 /* Chain hash of the entry at seq if it is still in memory (commit position or above). */
 bool node_entry_hash(const struct node *n, uint32_t partition, uint64_t seq, uint64_t *ret_hash);

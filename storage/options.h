@@ -23,6 +23,11 @@
     X(UINT, pending_size,    "256",             1, 65536,       "MiB", "uncommitted writes in memory; beyond it the answer is BUSY") \
     X(UINT, waiters,         "131072",          16, 10000000,   "",    "operations waiting in the node; beyond it the answer is BUSY") \
     X(UINT, suspect,         "300",             50, 10000,      "ms",  "a node that was silent for so long is missing") \
+    X(UINT, stall,           "1000",            50, 60000,      "ms",  "so is one that acknowledges nothing of what it was sent for so long (a slow disk)") \
+    X(UINT, lease_primary,   "400",             50, 1000,       "ms",  "a primary reads on for so long without news from its replicas; bounds the wait for writes after its death") \
+    X(UINT, lease_replica,   "700",             50, 1000,       "ms",  "the same of a replica; bounds the wait for writes after its death") \
+    X(UINT, kept_size,       "256",             1, 65536,       "MiB", "committed writes kept in memory for copies that are away") \
+    X(UINT, leave,           "5000",            0, 600000,      "ms",  "after SIGTERM, how long handing over to others may take; a second SIGTERM ends it") \
     X(FLAG, batch,           "1",               0, 1,           "",    "wait for a turn on busy processors (SCHED_BATCH): more work a turn, fewer switches") \
     X(UINT, log_level,       "1",               0, 3,           "",    "0 debug, 1 info, 2 warn, 3 error") \
     X(TEXT, config,          "",                0, 4096,        "",    "read these options from a file") \

@@ -1,28 +1,40 @@
 #include "storage/peers.h"
 
 #include "proto/codec.h"
+#include "storage/epoch.h"
 #include "storage/follow.h"
+#include "storage/known.h"
 #include "storage/lead.h"
+#include "storage/lease.h"
 #include "storage/serve.h"
+#include "storage/snapshot.h"
 
 void peers_find(struct core *c)
 {
     for (uint32_t p = 0; p < c->map->partition_count; p++) {
         const struct clustermap_partition *part = &c->map->partitions[p];
-        if (!core_in_isr(part, c->options.index))
+        if (!core_assigned(part, c->options.index))
             continue;
-        for (uint32_t i = 0; i < part->isr_count; i++)
-            c->peers[part->isr[i]].shares = part->isr[i] != c->options.index;
+        for (uint32_t i = 0; i < part->assigned_count; i++)
+            c->peers[part->assigned[i]].shares = true;
     }
+    bool voter = false;
+    for (uint32_t i = 0; i < c->map->voters_count; i++) {
+        c->peers[c->map->voters[i]].shares = true;
+        voter = voter || c->map->voters[i] == c->options.index;
+    }
+    for (uint32_t i = 0; i < c->peers_count; i++)
+        c->peers[i].shares = (c->peers[i].shares || voter) && i != c->options.index;
 }
 
 /* node has restarted: what it was sent or had promised in memory is gone. */
 static void peer_restarted(struct core *c, uint32_t node, uint64_t incarnation)
 {
     c->peers[node].incarnation = incarnation;
+    c->peers[node].echo_ms = 0;
     outbox_set_target(&c->outbox, node, incarnation);
     for (uint32_t slot = 1; slot <= c->slots_count; slot++) {
-        struct replica *r = c->by_slot[slot];
+        struct replica *r = core_live(c, slot);
         if (r != NULL && r->leads)
             lead_member_lost(c, r, node);
         else if (r != NULL && r->lead_node == node)
@@ -46,17 +58,17 @@ static void peer_up(struct core *c, uint32_t node)
 {
     c->peers[node].up = true;
     for (uint32_t slot = 1; slot <= c->slots_count; slot++)
-        if (c->by_slot[slot] != NULL)
-            core_touch(c, c->by_slot[slot]);
+        if (core_live(c, slot) != NULL)
+            core_touch(c, core_live(c, slot));
 }
 
 static void peer_down(struct core *c, uint32_t node)
 {
     c->peers[node].up = false;
     for (uint32_t slot = 1; slot <= c->slots_count; slot++) {
-        struct replica *r = c->by_slot[slot];
-        if (r != NULL && r->leads && !lead_writable(c, r))
-            serve_refuse_readers(c, r, STATUS_UNAVAILABLE);
+        struct replica *r = core_live(c, slot);
+        if (r != NULL)
+            epoch_consider(c, r);
     }
 }
 
@@ -83,11 +95,8 @@ static void on_heartbeat(struct core *c, struct bytes frame)
     struct peer *peer = &c->peers[h.sender];
     bool same_cluster = bytes_equal(h.cluster_id, bytes_of(c->map->cluster_id.octets, 16)) &&
                         bytes_equal(h.node_id, bytes_of(c->map->nodes[h.sender].id.octets, 16));
-    if (same_cluster && h.target_incarnation > c->options.incarnation) {
-        core_outlived(c, h.target_incarnation);
-        return;
-    }
-    if (!same_cluster || h.incarnation < peer->incarnation || h.incarnation == 0) {
+    if (!same_cluster || h.incarnation < peer->incarnation || h.incarnation == 0 || h.disk == 0 ||
+        !known_heard(c, &h)) {
         c->counters.stale_messages++;
         return;
     }
@@ -96,6 +105,8 @@ static void on_heartbeat(struct core *c, struct bytes frame)
     peer->heard_ms = c->now_ms;
     if (!peer->up)
         peer_up(c, h.sender);
+    if (lease_heard(c, &h))
+        peer->heartbeat_due = true;
     if (h.map_version != c->map->version)
         push_map(c, h.sender);
 }
@@ -114,7 +125,7 @@ static void on_promise(struct core *c, struct bytes frame)
         if (r != NULL && !r->leads && r->lead_node == m.sender)
             follow_promise(c, r, m.incarnation, m.epochs[i]);
         else
-            core_malformed(c);
+            c->counters.stale_messages++;
     }
 }
 
@@ -131,9 +142,9 @@ static void on_promised(struct core *c, struct bytes frame)
         struct replica *r = core_replica(c, m.partitions[i]);
         struct position commit = {m.commit_epochs[i], m.commit_seqs[i], m.commit_hashes[i]};
         if (r != NULL && r->leads)
-            lead_promised(c, r, m.sender, m.epochs[i], &commit);
+            lead_promised(c, r, m.sender, m.epochs[i], &commit, m.last_seqs[i]);
         else
-            core_malformed(c);
+            c->counters.stale_messages++;
     }
 }
 
@@ -162,7 +173,7 @@ static void on_append(struct core *c, struct bytes frame)
         if (r != NULL && r->lead_node == m.sender)
             follow_append(c, r, m.incarnation, &s);
         else
-            core_malformed(c);
+            c->counters.stale_messages++;
     }
 }
 
@@ -181,17 +192,66 @@ static void on_ack(struct core *c, struct bytes frame)
             lead_ack(c, r, m.sender, m.epochs[i], m.verified_seqs[i], m.hashes[i],
                      (m.flags[i] & ACK_GAP) != 0);
         else
-            core_malformed(c);
+            c->counters.stale_messages++;
     }
 }
 
 static void on_map(struct core *c, struct bytes frame)
 {
     struct map_message m;
-    bool changed;
+    bool changed = false;
     if (codec_unpack_map(frame, &c->frame, &m) != STATUS_OK ||
         clustermap_join(c->map, &m, &changed) != STATUS_OK)
         core_malformed(c);
+    else if (changed)
+        epoch_adopt_all(c);
+}
+
+static void on_snapshot(struct core *c, struct bytes frame)
+{
+    struct snapshot_message m;
+    if (codec_unpack_snapshot(frame, &c->frame, &m) != STATUS_OK) {
+        core_malformed(c);
+        return;
+    }
+    struct replica *r = core_replica(c, m.partition);
+    if (peer_current(c, m.sender, m.incarnation, m.target_incarnation) && r != NULL)
+        snapshot_take(c, r, &m);
+}
+
+static void on_snapshot_ack(struct core *c, struct bytes frame)
+{
+    struct snapshot_ack m;
+    if (codec_unpack_snapshot_ack(frame, &c->frame, &m) != STATUS_OK) {
+        core_malformed(c);
+        return;
+    }
+    if (!peer_current(c, m.sender, m.incarnation, m.target_incarnation))
+        return;
+    struct replica *r = core_replica(c, m.partition);
+    struct member *member = r == NULL ? NULL : replica_member(r, m.sender);
+    if (member != NULL)
+        snapshot_acked(c, r, member, &m);
+}
+
+static void on_registry(struct core *c, struct bytes frame)
+{
+    struct registry_message m;
+    if (codec_unpack_registry(frame, &c->frame, &m) != STATUS_OK) {
+        core_malformed(c);
+        return;
+    }
+    if (!peer_current(c, m.sender, m.incarnation, m.target_incarnation))
+        return;
+    if (!known_met(c)) {
+        c->counters.stale_messages++;
+        return;
+    }
+    enum status status = registry_message(c->registry, c->now_ms, m.sender, &m);
+    if (status == STATUS_MALFORMED)
+        core_malformed(c);
+    else if (status != STATUS_OK)
+        core_fail(c, status);
 }
 
 void peers_message(struct core *c, struct bytes frame)
@@ -209,6 +269,12 @@ void peers_message(struct core *c, struct bytes frame)
         on_promise(c, frame);
     else if (kind == MESSAGE_PROMISED)
         on_promised(c, frame);
+    else if (kind == MESSAGE_REGISTRY)
+        on_registry(c, frame);
+    else if (kind == MESSAGE_SNAPSHOT)
+        on_snapshot(c, frame);
+    else if (kind == MESSAGE_SNAPSHOT_ACK)
+        on_snapshot_ack(c, frame);
     else if (kind == MESSAGE_MAP)
         on_map(c, frame);
     else
@@ -224,19 +290,37 @@ static void send_heartbeat(struct core *c, uint32_t node)
                           .node_id = bytes_of(c->map->nodes[c->options.index].id.octets, 16),
                           .map_version = c->map->version,
                           .ptime = c->ptime_max};
+    c->peers[node].heartbeat_due = false;
+    arena_reset(&c->arena, (size_t)4 << 20);
+    known_tell(c, node, &h);
+    lease_ask(c, node, &h);
     struct buffer *frame = outbox_frame(&c->outbox, node, LANE_CONTROL);
     if (frame != NULL)
         core_packed(c, codec_pack_heartbeat(&h, frame));
 }
 
-void peers_heartbeats(struct core *c)
+void peers_heartbeats(struct core *c, bool all)
 {
     for (uint32_t i = 0; i < c->peers_count; i++) {
         struct peer *peer = &c->peers[i];
-        if (!peer->shares)
-            continue;
-        send_heartbeat(c, i);
-        if (peer->up && c->now_ms >= peer->heard_ms + c->options.suspect_ms)
-            peer_down(c, i);
+        if (peer->shares && (all || peer->heartbeat_due))
+            send_heartbeat(c, i);
+        peer->heartbeat_due = false;
     }
+}
+
+uint64_t peers_deadline(const struct core *c)
+{
+    uint64_t due = UINT64_MAX;
+    for (uint32_t i = 0; i < c->peers_count; i++)
+        if (c->peers[i].up && c->peers[i].heard_ms + c->options.suspect_ms < due)
+            due = c->peers[i].heard_ms + c->options.suspect_ms;
+    return due;
+}
+
+void peers_tick(struct core *c)
+{
+    for (uint32_t i = 0; i < c->peers_count; i++)
+        if (c->peers[i].up && c->now_ms >= c->peers[i].heard_ms + c->options.suspect_ms)
+            peer_down(c, i);
 }

@@ -31,7 +31,7 @@ static bool all_zero(struct bytes b)
 enum status record_append(struct buffer *out, enum record_kind kind, uint32_t slot,
                           struct bytes body)
 {
-    ENSURE(kind >= RECORD_ENTRY && kind <= RECORD_CLOSE);
+    ENSURE(kind >= RECORD_ENTRY && kind <= RECORD_KNOWN);
     if (body.size > RECORD_SIZE_MAX - RECORD_HEADER_SIZE)
         return STATUS_TOOBIG;
     size_t size = RECORD_HEADER_SIZE + padded(body.size);
@@ -61,7 +61,7 @@ enum status record_next(struct bytes *rest, struct record_view *ret)
     size_t size = bytes_le32(at);
     if (size < RECORD_HEADER_SIZE || size > RECORD_SIZE_MAX || size % 8 != 0 || size > rest->size)
         return STATUS_CORRUPT;
-    if (at[4] < RECORD_ENTRY || at[4] > RECORD_CLOSE)
+    if (at[4] < RECORD_ENTRY || at[4] > RECORD_KNOWN)
         return STATUS_CORRUPT;
     if (!all_zero(bytes_of(at + 5, 3)) || !all_zero(bytes_of(at + 12, 4)))
         return STATUS_CORRUPT;

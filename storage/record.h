@@ -25,9 +25,14 @@ enum record_kind {
     RECORD_TRUNCATE = 2, /* u64 seq: entries of the slot at and above it are void */
     RECORD_PROMISE = 3,  /* u64 epoch */
     RECORD_COMMIT = 4,   /* u64 seq: committed up to there (lazy, a hint that saves dirty keys) */
-    RECORD_REGISTER = 5, /* bytes of a MAP frame: registers that were joined */
+    RECORD_REGISTER = 5, /* a step of the registry's acceptor (storage/acceptor.c) */
     RECORD_INSTALL = 6,  /* u32 partition, u32 0, u64 replica id: the slot holds this replica */
     RECORD_CLOSE = 7,    /* clean shutdown; nothing inside */
+    RECORD_SNAPSHOT = 8, /* the slot begins to be filled: a saved state (storage/replica.c) */
+    RECORD_ROWS = 9,     /* rows for it (storage/snapshot.c) */
+    RECORD_SWITCH = 10,  /* it is whole and takes over its partition; the former slot is void */
+    RECORD_DROP = 11,    /* the slot is void */
+    RECORD_KNOWN = 12,   /* what this node knows of a node's disk (storage/known.c) */
 };
 
 #define RECORD_HEADER_SIZE 16

@@ -4,15 +4,20 @@
 
 #include "proto/base/ensure.h"
 #include "proto/base/mutant.h"
+#include "storage/epoch.h"
+#include "storage/hold.h"
 #include "storage/lapse.h"
 #include "storage/lead.h"
 #include "storage/follow.h"
 #include "storage/serve.h"
+#include "storage/snapshot.h"
 
 #define RING_MIN 16u
 #define SAVED_VERSION 1
+#define SAVED_DROPPED 0u /* in place of the version */
 #define SAVED_HEADER_SIZE 72
 #define SAVED_EXPIRING 1u
+#define SAVED_INSTALLING 2u
 
 struct replica *replica_new(struct core *c, uint32_t partition, uint32_t slot, uint64_t replica_id)
 {
@@ -24,28 +29,83 @@ struct replica *replica_new(struct core *c, uint32_t partition, uint32_t slot, u
     r->slot = slot;
     r->replica_id = replica_id;
     r->lead_node = p->primary;
-    r->leads = p->primary == c->options.index;
+    r->kept_seq = 1;
     r->completion = completion_new();
     r->ring = calloc(RING_MIN, sizeof *r->ring);
     r->ring_size = RING_MIN;
     r->changed = true; /* the next checkpoint must know that the slot is taken */
-    for (uint32_t i = 0; i < p->isr_count; i++)
-        if (p->isr[i] != c->options.index)
-            r->members[r->members_count++].node = p->isr[i];
+    for (uint32_t i = 0; i < p->assigned_count; i++)
+        if (p->assigned[i] != c->options.index)
+            r->members[r->members_count++].node = p->assigned[i];
     if (r->completion == NULL || r->ring == NULL)
         replica_destroy(c, &r);
     return r;
 }
 
+static struct pending **place_of(const struct replica *r, uint64_t seq)
+{
+    return &r->ring[seq & (r->ring_size - 1)];
+}
+
 /* Take the newest pending entry off the ring and out of the indexes; its waiters stay with it. */
 static struct pending *take(struct core *c, struct replica *r, uint64_t seq)
 {
-    struct pending **at = &r->ring[seq & (r->ring_size - 1)];
-    struct pending *p = *at;
+    struct pending *p = *place_of(r, seq);
     ENSURE(p != NULL && p->entry.seq == seq);
-    *at = NULL;
+    *place_of(r, seq) = NULL;
     pending_unlink(&c->pending, p);
     return p;
+}
+
+/* ------------------------------------------------------------------ kept entries */
+
+static uint64_t kept_size(const struct pending *p)
+{
+    return sizeof *p + p->body_size;
+}
+
+static void drop_kept(struct core *c, struct replica *r)
+{
+    struct pending *p = *place_of(r, r->kept_seq);
+    ENSURE(r->kept_seq <= r->commit.seq && p != NULL && p->entry.seq == r->kept_seq);
+    c->kept_bytes -= kept_size(p);
+    *place_of(r, r->kept_seq++) = NULL;
+    pending_destroy(&p);
+}
+
+/* Is there a member that may lack seq? */
+static bool lacked(const struct core *c, const struct replica *r, uint64_t seq)
+{
+    for (uint32_t i = 0; i < r->members_count; i++) {
+        const struct member *m = &r->members[i];
+        bool behind = !m->in_isr || !m->synced || !c->peers[m->node].up;
+        if (behind && (!m->synced || m->acked_seq < seq))
+            return true;
+    }
+    return false;
+}
+
+void replica_forget_kept(struct core *c, struct replica *r, bool all)
+{
+    while (r->kept_seq <= r->commit.seq && (all || !lacked(c, r, r->kept_seq)))
+        drop_kept(c, r);
+}
+
+/* A committed entry stays while somebody may need it. Without room nothing older stays either, so
+ * that what is kept has no holes. */
+static void keep(struct core *c, struct replica *r, struct pending *p)
+{
+    bool room = c->kept_bytes + kept_size(p) <= c->options.kept_bytes_max;
+    if (!room || !r->leads || !lacked(c, r, p->entry.seq)) {
+        ENSURE(r->kept_seq <= p->entry.seq);
+        while (r->kept_seq < p->entry.seq)
+            drop_kept(c, r);
+        r->kept_seq = p->entry.seq + 1;
+        pending_destroy(&p);
+        return;
+    }
+    c->kept_bytes += kept_size(p);
+    *place_of(r, p->entry.seq) = p;
 }
 
 static void drop_waiters(struct core *c, struct pending *p)
@@ -67,6 +127,11 @@ void replica_destroy(struct core *c, struct replica **r_p)
         drop_waiters(c, p);
         pending_destroy(&p);
     }
+    if (r->ring != NULL)
+        replica_forget_kept(c, r, true);
+    hold_forget(c, r);
+    for (uint32_t i = 0; i < r->members_count; i++)
+        snapshot_end(c, &r->members[i]);
     completion_destroy(&r->completion);
     free(r->ring);
     free(r);
@@ -77,7 +142,16 @@ struct pending *replica_pending(const struct replica *r, uint64_t seq)
 {
     if (seq <= r->commit.seq || seq > r->last.seq)
         return NULL;
-    struct pending *p = r->ring[seq & (r->ring_size - 1)];
+    struct pending *p = *place_of(r, seq);
+    ENSURE(p != NULL && p->entry.seq == seq);
+    return p;
+}
+
+struct pending *replica_entry(const struct replica *r, uint64_t seq)
+{
+    if (seq < r->kept_seq || seq > r->last.seq)
+        return NULL;
+    struct pending *p = *place_of(r, seq);
     ENSURE(p != NULL && p->entry.seq == seq);
     return p;
 }
@@ -88,11 +162,27 @@ bool replica_hash(const struct replica *r, uint64_t seq, uint64_t *ret)
         *ret = r->commit.hash;
         return true;
     }
-    const struct pending *p = replica_pending(r, seq);
-    if (p == NULL)
+    const struct pending *p = replica_entry(r, seq), *next = replica_entry(r, seq + 1);
+    if (p == NULL && (next == NULL || seq + 1 != r->kept_seq))
         return false;
-    *ret = p->hash;
+    *ret = p != NULL ? p->hash : next->entry.prev_hash;
     return true;
+}
+
+struct member *replica_member(struct replica *r, uint32_t node)
+{
+    for (uint32_t i = 0; i < r->members_count; i++)
+        if (r->members[i].node == node)
+            return &r->members[i];
+    return NULL;
+}
+
+uint32_t replica_copies(const struct replica *r)
+{
+    uint32_t count = r->in_isr;
+    for (uint32_t i = 0; i < r->members_count; i++)
+        count += r->members[i].in_isr;
+    return count;
 }
 
 bool replica_full(const struct core *c, const struct replica *r)
@@ -106,7 +196,7 @@ static bool grow(struct replica *r)
     struct pending **ring = calloc(r->ring_size * 2u, sizeof *ring);
     if (ring == NULL)
         return false;
-    for (uint64_t seq = r->commit.seq + 1; seq <= r->last.seq; seq++)
+    for (uint64_t seq = r->kept_seq; seq <= r->last.seq; seq++)
         ring[seq & (r->ring_size * 2u - 1)] = r->ring[seq & (r->ring_size - 1)];
     free(r->ring);
     r->ring = ring;
@@ -142,7 +232,7 @@ static void push(struct core *c, struct replica *r, struct pending *p)
 
 static struct pending *entry_new(struct core *c, struct replica *r, struct bytes body)
 {
-    if (replica_pending_count(r) + 1 >= r->ring_size && !grow(r)) {
+    if (r->last.seq + 2 - r->kept_seq >= r->ring_size && !grow(r)) {
         core_fail(c, STATUS_NOMEMORY);
         return NULL;
     }
@@ -205,6 +295,11 @@ void replica_truncate(struct core *c, struct replica *r, uint64_t seq)
     cut(c, r, seq);
 }
 
+void replica_abandon(struct core *c, struct replica *r)
+{
+    cut(c, r, r->commit.seq + 1);
+}
+
 /* A deletion is kept as "not present"; the version of a key that is absent is zero. */
 static struct item item_of(const struct entry *e, const struct effect *f)
 {
@@ -259,7 +354,7 @@ void replica_commit(struct core *c, struct replica *r, uint64_t seq)
         struct pending *p = take(c, r, r->commit.seq + 1);
         apply(c, r, p);
         serve_committed(c, r, p);
-        pending_destroy(&p);
+        keep(c, r, p);
         r->changed = true;
     }
     if (r->verified_seq < r->commit.seq)
@@ -271,12 +366,15 @@ void replica_promise(struct core *c, struct replica *r, uint64_t epoch)
     ENSURE(epoch > r->promised_epoch);
     uint8_t body[8];
     record_encode_u64(body, epoch);
+    snapshot_give_up(c, r);
+    if (r->successor != NULL) /* about to take over: the promise must be there, too */
+        replica_promise(c, r->successor, epoch);
     uint64_t lsn = core_record(c, RECORD_PROMISE, r->slot, bytes_of(body, sizeof body));
     r->promised_epoch = epoch;
     r->verified_seq = r->commit.seq;
     r->acked_seq = 0;
-    r->lead_durable = 0;
-    r->lead_addition = false;
+    r->lead_commit = r->lead_durable = 0;
+    r->lead_waits = false;
     r->changed = true;
     core_when_durable(c, lsn, r, DURABLE_PROMISE, epoch);
 }
@@ -304,6 +402,15 @@ static void adopt_copies(struct replica *r)
     r->again_until = 0;
 }
 
+/* Leases in the new epoch are asked for, and given, at once. */
+static void promise_durable(struct core *c, struct replica *r)
+{
+    for (uint32_t i = 0; i < r->members_count; i++)
+        c->peers[r->members[i].node].heartbeat_due = true;
+    epoch_open_known(c, r);
+    epoch_consider(c, r);
+}
+
 void replica_durable(struct core *c, struct replica *r, const struct durable_item *item)
 {
     switch (item->kind) {
@@ -314,9 +421,18 @@ void replica_durable(struct core *c, struct replica *r, const struct durable_ite
         if (item->number > r->promise_durable)
             r->promise_durable = item->number;
         r->changed = true; /* a checkpoint saves promises that are durable, and only those */
+        if (r->installing)
+            return;
+        promise_durable(c, r);
         break;
     case DURABLE_AGAIN:
         adopt_copies(r);
+        return;
+    case DURABLE_PAGE:
+        snapshot_durable(c, r, item->number);
+        return;
+    case DURABLE_SWITCH:
+        snapshot_switched(c, r);
         return;
     }
     if (r->leads)
@@ -352,7 +468,8 @@ void replica_log_again(struct core *c, struct replica *r, uint64_t lsn)
 }
 
 /* Saved state: u32 version, u32 partition, u64 replica id, promised, commit epoch, seq, hash, ptime,
- * u64 epochs count, u64 flags (bit 0: expiring), pairs, then the completion state. */
+ * u64 epochs count, u64 flags (bit 0: expiring, bit 1: installing), pairs, then the completion
+ * state. */
 enum status replica_save(const struct replica *r, struct buffer *out)
 {
     uint8_t *at = buffer_reserve(out, SAVED_HEADER_SIZE + r->epochs_count * 16u);
@@ -367,12 +484,33 @@ enum status replica_save(const struct replica *r, struct buffer *out)
     bytes_put_le64(at + 40, r->commit.hash);
     bytes_put_le64(at + 48, r->ptime);
     bytes_put_le64(at + 56, r->epochs_count);
-    bytes_put_le64(at + 64, r->expiring ? SAVED_EXPIRING : 0);
+    bytes_put_le64(at + 64, (r->expiring ? SAVED_EXPIRING : 0) |
+                                (r->installing ? SAVED_INSTALLING : 0));
     for (uint32_t i = 0; i < r->epochs_count; i++) {
         bytes_put_le64(at + SAVED_HEADER_SIZE + 16u * i, r->epochs[i].epoch);
         bytes_put_le64(at + SAVED_HEADER_SIZE + 16u * i + 8, r->epochs[i].first_seq);
     }
     return completion_save(r->completion, out);
+}
+
+enum status replica_save_dropped(struct buffer *out)
+{
+    uint8_t *at = buffer_reserve(out, 4);
+    if (at == NULL)
+        return STATUS_NOMEMORY;
+    bytes_put_le32(at, SAVED_DROPPED);
+    return STATUS_OK;
+}
+
+bool replica_saved_dropped(struct bytes blob)
+{
+    return blob.size == 4 && bytes_le32(blob.data) == SAVED_DROPPED;
+}
+
+bool replica_saved_installing(struct bytes blob)
+{
+    return blob.size >= SAVED_HEADER_SIZE &&
+           (bytes_le64(blob.data + 64) & SAVED_INSTALLING) != 0;
 }
 
 enum status replica_restore(struct core *c, struct replica *r, struct bytes blob)
@@ -386,7 +524,9 @@ enum status replica_restore(struct core *c, struct replica *r, struct bytes blob
     r->promised_epoch = r->promise_durable = bytes_le64(at + 16);
     r->commit = (struct position){bytes_le64(at + 24), bytes_le64(at + 32), bytes_le64(at + 40)};
     r->last = r->commit;
+    r->kept_seq = r->commit.seq + 1;
     r->durable_seq = r->verified_seq = r->noted_commit = r->commit.seq;
+    r->installing = (bytes_le64(at + 64) & SAVED_INSTALLING) != 0;
     r->ptime = bytes_le64(at + 48);
     r->expiring = (bytes_le64(at + 64) & SAVED_EXPIRING) != 0;
     if (r->ptime > c->ptime_max)

@@ -5,6 +5,8 @@
 #include "proto/base/ensure.h"
 #include "proto/base/mutant.h"
 #include "proto/codec.h"
+#include "storage/epoch.h"
+#include "storage/hold.h"
 #include "storage/lapse.h"
 #include "storage/lead.h"
 #include "storage/mutate.h"
@@ -16,7 +18,7 @@
 
 static uint32_t copies_flags(const struct replica *r)
 {
-    return ANSWER_SYNCED | (r->members_count + 1) << ANSWER_COPIES_SHIFT;
+    return ANSWER_SYNCED | replica_copies(r) << ANSWER_COPIES_SHIFT;
 }
 
 /* The expiry in place of the value. */
@@ -83,15 +85,10 @@ static struct waiter *wait_for(struct core *c, struct pending *p, enum waiter_ki
     return w;
 }
 
-/* A read of something dirty waits for p's commit; where that cannot come soon, it is refused. */
+/* A read of something dirty waits for p's commit; at a replica not for long. */
 static void wait_to_read(struct core *c, struct replica *r, struct pending *p,
                          enum waiter_kind kind, const struct operation *op)
 {
-    if (r->leads && !lead_writable(c, r)) {
-        c->counters.refused_unavailable++;
-        core_refuse(c, op->asker, STATUS_UNAVAILABLE);
-        return;
-    }
     if (wait_for(c, p, kind, op) != NULL && !r->leads && r->reader_due_ms == 0)
         r->reader_due_ms = c->now_ms + c->options.ask_primary_ms;
 }
@@ -139,20 +136,12 @@ static bool committed_item(struct core *c, struct replica *r, const struct opera
 
 /* ------------------------------------------------------------------ reads */
 
-/* May what is on this disk be shown? Not before the pair was heard of once: it could be an old image,
- * or an empty disk. If nobody is there, the disk is believed after a while, but never that a
- * partition has never been used. */
-static bool believed(const struct core *c, const struct replica *r)
+/* Rule R1: without leases what is here may be old. */
+static bool put_off_unread(struct core *c, struct replica *r, const struct operation *op)
 {
-    return r->commit.seq > 0 && (r->met || c->now_ms >= c->started_ms + c->options.meet_ms);
-}
-
-static bool refuse_unmet(struct core *c, struct replica *r, const struct operation *op)
-{
-    if (believed(c, r))
+    if (epoch_readable(r, c->now_ms))
         return false;
-    c->counters.refused_unavailable++;
-    core_refuse(c, op->asker, r->leads ? STATUS_UNAVAILABLE : STATUS_ASKPRIMARY);
+    hold_or_refuse(c, r, op);
     return true;
 }
 
@@ -166,7 +155,9 @@ static void read_lapsed(struct core *c, struct replica *r, const struct operatio
         return;
     }
     enum status status = lapse_log(c, r, op->digest, op->key, &p);
-    if (status != STATUS_OK)
+    if (status == STATUS_UNAVAILABLE)
+        hold_or_refuse(c, r, op);
+    else if (status != STATUS_OK)
         core_refuse(c, op->asker, status);
     else if (p != NULL)
         wait_for(c, p, WAIT_READ, op);
@@ -216,7 +207,7 @@ static void read_clean(struct core *c, struct replica *r, const struct operation
 static void serve_read(struct core *c, struct replica *r, const struct operation *op,
                        const struct item *cold)
 {
-    if (refuse_unmet(c, r, op))
+    if (put_off_unread(c, r, op))
         return;
     struct pending *p = pending_of_key(&c->pending, r->slot, op->digest, op->key);
     c->counters.reads++;
@@ -384,7 +375,7 @@ static void scan_page(struct core *c, struct replica *r, const struct operation 
 
 static void serve_scan(struct core *c, struct replica *r, const struct operation *op)
 {
-    if (refuse_unmet(c, r, op))
+    if (put_off_unread(c, r, op))
         return;
     c->counters.reads++;
     struct pending *last = replica_pending(r, r->last.seq);
@@ -469,10 +460,8 @@ static enum status token_status(const struct core *c, const struct replica *r, u
 /* May anything be logged now? */
 static enum status log_status(struct core *c, struct replica *r)
 {
-    if (!lead_writable(c, r)) {
-        c->counters.refused_unavailable++;
+    if (!lead_writable(c, r))
         return STATUS_UNAVAILABLE;
-    }
     if (c->space_low) {
         c->counters.refused_full++;
         return STATUS_FULL;
@@ -482,6 +471,16 @@ static enum status log_status(struct core *c, struct replica *r)
         return STATUS_BUSY;
     }
     return STATUS_OK;
+}
+
+/* op cannot be logged now, or ever. */
+static void put_off(struct core *c, struct replica *r, const struct operation *op,
+                    enum status status)
+{
+    if (status == STATUS_UNAVAILABLE)
+        hold_or_refuse(c, r, op);
+    else
+        core_refuse(c, op->asker, status);
 }
 
 /* Rule W8, where links were lost on the way: this node may have refused op once, and taken a later
@@ -612,7 +611,7 @@ static void serve_write(struct core *c, struct replica *r, const struct operatio
 {
     c->counters.writes++;
     if (!r->leads) {
-        core_refuse(c, op->asker, STATUS_ASKPRIMARY);
+        hold_or_refuse(c, r, op);
         return;
     }
     if (op->client == 0 || op->seq == 0) {
@@ -636,7 +635,7 @@ static void serve_write(struct core *c, struct replica *r, const struct operatio
     if (status == STATUS_OK && w.value.size > c->options.value_size_max)
         status = STATUS_TOOBIG;
     if (status != STATUS_OK) {
-        core_refuse(c, op->asker, status);
+        put_off(c, r, op, status);
         return;
     }
     struct item current = {.present = false};
@@ -660,7 +659,7 @@ static void serve_outcome(struct core *c, struct replica *r, const struct operat
         return;
     }
     if (!r->leads) {
-        core_refuse(c, op->asker, STATUS_ASKPRIMARY);
+        hold_or_refuse(c, r, op);
         return;
     }
     if (serve_known(c, r, op, q.client_id, q.seq))
@@ -671,7 +670,7 @@ static void serve_outcome(struct core *c, struct replica *r, const struct operat
     if (status == STATUS_OK)
         status = log_status(c, r);
     if (status != STATUS_OK) {
-        core_refuse(c, op->asker, status);
+        put_off(c, r, op, status);
         return;
     }
     log_aborted(c, r, op, q.client_id, q.seq);
@@ -687,6 +686,8 @@ void serve_operation(struct core *c, struct replica *r, const struct operation *
         core_refuse(c, op->asker, op->key.size == 0 ? STATUS_USAGE : STATUS_TOOBIG);
         return;
     }
+    if (hold_behind(c, r, op))
+        return;
     bool one_key = op->kind == KIND_READ || op->kind == KIND_WRITE;
     if (one_key && cold == NULL && cold_find(&c->cold, r->slot, op->digest, op->key) != NULL) {
         park(c, r, op, 0);
@@ -729,6 +730,16 @@ void serve_fetched(struct core *c, struct replica *r, struct cold_key *k, uint64
     while ((op = cold_next(&c->cold, k)) != NULL) {
         if (c->failed == STATUS_OK && op->operation.deadline_ms > c->now_ms)
             serve_operation(c, r, &op->operation, &item);
+        free(op);
+    }
+    cold_end(&c->cold, &k);
+}
+
+void serve_dropped(struct core *c, struct cold_key *k)
+{
+    struct cold_operation *op;
+    while ((op = cold_next(&c->cold, k)) != NULL) {
+        core_refuse(c, op->operation.asker, STATUS_ASKPRIMARY);
         free(op);
     }
     cold_end(&c->cold, &k);
@@ -842,10 +853,10 @@ static bool is_reader(const struct core *c, const struct replica *r, const struc
     return w->kind != WAIT_WRITE;
 }
 
-void serve_refuse_readers(struct core *c, struct replica *r, enum status status)
+void serve_refuse_readers(struct core *c, struct replica *r)
 {
     if (c->replies.waiting > 0)
-        sweep(c, r, is_reader, status);
+        sweep(c, r, is_reader, STATUS_ASKPRIMARY);
 }
 
 static bool is_over(const struct core *c, const struct replica *r, const struct waiter *w,

@@ -13,12 +13,15 @@ void serve_operation(struct core *c, struct replica *r, const struct operation *
 void serve_fetched(struct core *c, struct replica *r, struct cold_key *k, uint64_t generation,
                    const struct item *fetched);
 
+/* The slot of k is void: whatever waits for its table is told to ask elsewhere. */
+void serve_dropped(struct core *c, struct cold_key *k);
+
 /* p was applied (committed), or cut off: answer its waiters. */
 void serve_committed(struct core *c, struct replica *r, struct pending *p);
 void serve_abandoned(struct core *c, struct replica *r, struct pending *p);
 
-/* Reads that wait for entries which cannot commit now (a required member is missing). */
-void serve_refuse_readers(struct core *c, struct replica *r, enum status status);
+/* Reads that wait at what is no primary's copy: they are sent to the primary. */
+void serve_refuse_readers(struct core *c, struct replica *r);
 /* Reads that waited too long at a replica are sent to the primary; what is past its deadline is
  * forgotten (the router has answered it). */
 void serve_expire(struct core *c, struct replica *r);

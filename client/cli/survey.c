@@ -350,8 +350,7 @@ static void node_problems(const struct survey *s, uint32_t i, json_t *problems)
     size_t up, reaching = count_reaching(s, i, &up);
     if (!p->up && reaching == 0)
         problem(problems, "start it",
-                "node %s at %s %s; its keys are read from their other copy, writes to them are "
-                "refused",
+                "node %s at %s %s; its keys have a copy less",
                 node->name, node->address, p->wrong);
     else if (reaching < up)
         problem(problems, "check the network between them",
@@ -380,15 +379,31 @@ static uint64_t count_writable(const struct survey *s, bool *ret_certain)
     return open;
 }
 
+/* Those with a copy that is not in sync. */
+static uint64_t count_lacking(const struct survey *s)
+{
+    uint64_t count = 0;
+    for (uint32_t p = 0; p < s->map->partition_count; p++)
+        count += s->map->partitions[p].isr_count < s->map->partitions[p].assigned_count;
+    return count;
+}
+
 static void partition_problems(const struct survey *s, json_t *problems)
 {
     bool certain;
     uint64_t open = count_writable(s, &certain), all = s->map->partition_count;
+    uint64_t lacking = count_lacking(s);
     if (certain && open < all)
-        problem(problems, "start the node that is missing; if none is, wait until it has caught up",
-                "%llu of %llu partitions take no writes: a node that holds a copy of them is down "
-                "or catching up",
+        problem(problems,
+                "wait a second; if it stays so, start the nodes that are missing: both copies of a "
+                "key may be down, or two of the three nodes that vote",
+                "%llu of %llu partitions take no writes at the moment",
                 (unsigned long long)(all - open), (unsigned long long)all);
+    if (lacking > 0)
+        problem(problems,
+                "start the node that is missing; if none is, nothing: a node that came back catches up",
+                "%llu of %llu partitions have a copy less than they should",
+                (unsigned long long)lacking, (unsigned long long)all);
 }
 
 static json_t *find_problems(const struct survey *s)
@@ -479,6 +494,7 @@ static json_t *cluster_json(const struct survey *s)
     json_object_set_new(object, "id", json_string(id));
     set_count(object, "partitions", s->map->partition_count);
     set_count(object, "partitions_writable", open);
+    set_count(object, "partitions_lacking_copies", count_lacking(s));
     set_count(object, "copies", s->map->copies);
     set_count(object, "map_version", s->map->version);
     return object;

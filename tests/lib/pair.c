@@ -37,6 +37,7 @@ void pair_init(struct pair *p, uint32_t partitions, bool store_inline)
     p->store_inline = store_inline;
     for (uint32_t i = 0; i < PAIR_NODES; i++) {
         p->nodes[i].table = table_mem_new();
+        p->nodes[i].disk = 1000 + i;
         buffer_init(&p->nodes[i].log, (size_t)1 << 30);
         buffer_init(&p->nodes[i].memory, (size_t)1 << 30);
         pair_start(p, i);
@@ -78,6 +79,36 @@ void pair_crash(struct pair *p, uint32_t node)
     buffer_clear(&n->memory);
     n->appended = n->durable;
     table_mem_crash(n->table);
+}
+
+void pair_wipe(struct pair *p, uint32_t node)
+{
+    struct pair_node *n = &p->nodes[node];
+    ENSURE(!n->up);
+    n->table->verbs->destroy(&n->table);
+    n->table = table_mem_new();
+    buffer_clear(&n->log);
+    n->durable = n->appended = n->incarnation = 0;
+    n->disk += 1000;
+}
+
+void pair_image_take(const struct pair *p, uint32_t node, struct pair_image *ret)
+{
+    const struct pair_node *n = &p->nodes[node];
+    buffer_init(&ret->log, (size_t)1 << 30);
+    ENSURE(buffer_append(&ret->log, buffer_view(&n->log)) == STATUS_OK);
+    ret->durable = n->durable;
+    ret->incarnation = n->incarnation;
+}
+
+void pair_image_put(struct pair *p, uint32_t node, struct pair_image *image)
+{
+    struct pair_node *n = &p->nodes[node];
+    ENSURE(!n->up);
+    buffer_fini(&n->log);
+    n->log = image->log;
+    n->durable = n->appended = image->durable;
+    n->incarnation = image->incarnation;
 }
 
 static struct node_time time_of(const struct pair *p, uint32_t node)
@@ -170,20 +201,32 @@ static void carry(struct pair *p, uint32_t node, struct node_effects *out)
     node_effects_fini(&next);
 }
 
+/* False: it has ended by itself, as it may. */
+static bool goes_on(struct pair *p, uint32_t node, enum status status)
+{
+    struct pair_node *n = &p->nodes[node];
+    if (status == STATUS_OK)
+        return true;
+    ENSURE(n->may_end);
+    node_failure(n->node, n->why);
+    pair_crash(p, node);
+    return false;
+}
+
 static void step(struct pair *p, uint32_t node, const struct node_event *event)
 {
     struct node_effects out;
     struct node_time time = time_of(p, node);
     node_effects_init(&out);
-    ENSURE(node_step(p->nodes[node].node, &time, event, &out) == STATUS_OK);
-    carry(p, node, &out);
+    if (goes_on(p, node, node_step(p->nodes[node].node, &time, event, &out)))
+        carry(p, node, &out);
     node_effects_fini(&out);
 }
 
 static enum status restore(void *arg, uint32_t slot, struct bytes blob)
 {
     struct error error;
-    return slot == 0 ? STATUS_OK : node_restore(arg, slot, blob, &error);
+    return node_restore(arg, slot, blob, &error);
 }
 
 void pair_start(struct pair *p, uint32_t node)
@@ -197,7 +240,11 @@ void pair_start(struct pair *p, uint32_t node)
     uint64_t after, lsn = 0;
     node_options_init(&o);
     o.index = node;
-    o.incarnation = ++n->incarnation;
+    /* As identity_boot() does: never one that others may know. */
+    o.former = n->incarnation;
+    n->incarnation = n->incarnation < p->now_ms ? p->now_ms : n->incarnation + 1;
+    o.incarnation = n->incarnation;
+    o.disk = n->disk;
     n->map = map_new(p->partitions);
     n->store = store_new(&store, n->table);
     n->node = node_new(&o, n->map, n->store);
@@ -249,8 +296,8 @@ static void flush(struct pair *p, uint32_t node)
     struct node_effects out;
     struct node_time time = time_of(p, node);
     node_effects_init(&out);
-    ENSURE(node_flush(p->nodes[node].node, &time, &out) == STATUS_OK);
-    carry(p, node, &out);
+    if (goes_on(p, node, node_flush(p->nodes[node].node, &time, &out)))
+        carry(p, node, &out);
     node_effects_fini(&out);
 }
 
@@ -263,7 +310,8 @@ void pair_run(struct pair *p, uint64_t ms)
             if (!p->nodes[node].up)
                 continue;
             make_durable(p, node);
-            flush(p, node);
+            if (p->nodes[node].up)
+                flush(p, node);
         }
     }
 }

@@ -27,7 +27,9 @@ struct pair_node {
     struct table *table;
     struct store *store;
     struct node *node;
-    uint64_t incarnation;
+    uint64_t incarnation, disk; /* storage/identity.h */
+    bool may_end;  /* it may end by itself: then it is down, and why is what it said */
+    char why[256];
     struct buffer log; /* records that are durable */
     struct buffer memory; /* records appended, not durable */
     uint64_t durable, appended;
@@ -54,6 +56,15 @@ void pair_fini(struct pair *p);
 void pair_start(struct pair *p, uint32_t node);
 /* kill -9, and power: what was not durable is gone. */
 void pair_crash(struct pair *p, uint32_t node);
+/* Its directory is lost: the next start is one with an empty disk. It is down. */
+void pair_wipe(struct pair *p, uint32_t node);
+/* A copy of its directory as it is; none was checkpointed. And its return: it is down. */
+struct pair_image {
+    struct buffer log;
+    uint64_t durable, incarnation;
+};
+void pair_image_take(const struct pair *p, uint32_t node, struct pair_image *ret);
+void pair_image_put(struct pair *p, uint32_t node, struct pair_image *image);
 /* Turns of both nodes until ms have passed (1 ms a step) . */
 void pair_run(struct pair *p, uint64_t ms);
 /* A key whose partition is led by node; n-th of them. Returns its size. */

@@ -15,6 +15,7 @@ void knobs_calm(struct knobs *k)
         .pending_max = 1024,
         .waiters_max = 4096,
         .pending_bytes_max = 16u << 20,
+        .kept_bytes_max = 16u << 20,
         .ask_primary_ms = 20,
         .commit_note_ms = 1000,
         .segment_size = 64u << 10,

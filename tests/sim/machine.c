@@ -274,7 +274,7 @@ struct recovery {
 static enum status on_state(void *arg, uint32_t slot, struct bytes blob)
 {
     struct recovery *r = arg;
-    return slot == 0 ? STATUS_OK : node_restore(r->machine->node, slot, blob, &r->error);
+    return node_restore(r->machine->node, slot, blob, &r->error);
 }
 
 static enum status on_record(void *arg, uint64_t lsn, const struct record_view *record)
@@ -286,7 +286,9 @@ static enum status on_record(void *arg, uint64_t lsn, const struct record_view *
 static void on_commit(void *arg, uint32_t partition, const struct entry *e, uint64_t hash)
 {
     struct machine *m = arg;
-    watch_commit(m->world->watch, m->index, partition, e, hash);
+    struct node_replica_view v;
+    if (node_replica(m->node, partition, &v))
+        watch_commit(m->world->watch, m->index, partition, &v, e, hash);
 }
 
 static void make_store(struct machine *m)
@@ -299,13 +301,15 @@ static void make_store(struct machine *m)
     ENSURE(m->store != NULL);
 }
 
-static void make_node(struct machine *m, uint64_t incarnation)
+static void make_node(struct machine *m, const struct identity *identity)
 {
     const struct knobs *k = &m->world->knobs;
     struct node_options options;
     node_options_init(&options);
     options.index = m->index;
-    options.incarnation = incarnation;
+    options.incarnation = identity->incarnation;
+    options.former = identity->former;
+    options.disk = identity->disk;
     options.boot_id = random_next(&m->random) | 1;
     options.ask_primary_ms = k->ask_primary_ms;
     options.commit_note_ms = k->commit_note_ms;
@@ -313,6 +317,8 @@ static void make_node(struct machine *m, uint64_t incarnation)
     options.pending_bytes_max = k->pending_bytes_max;
     options.waiters_max = k->waiters_max;
     options.value_size_max = VALUE_SIZE_MAX_DEFAULT;
+    options.random = random_next(&m->random);
+    options.kept_bytes_max = k->kept_bytes_max;
     m->node = node_new(&options, m->map, m->store);
     ENSURE(m->node != NULL);
     node_on_commit(m->node, on_commit, m);
@@ -362,12 +368,14 @@ static enum status open_all(struct machine *m, struct error *reterr)
     enum status status = m->disk->verbs->lock(m->disk, reterr);
     if (status == STATUS_OK)
         status = identity_boot(m->disk, m->world->map->cluster_id,
-                               m->world->map->nodes[m->index].id, 0, &identity, reterr);
+                               m->world->map->nodes[m->index].id,
+                               WALL_BASE_MS + world_now_ms(m->world),
+                               random_next(&m->random) | 1, &identity, reterr);
     if (status != STATUS_OK)
         return status;
     m->map = map_copy(m->world->map);
     make_store(m);
-    make_node(m, identity.incarnation);
+    make_node(m, &identity);
     status = recover(m, bytes_le64(identity.node_id.octets), reterr);
     if (status != STATUS_OK)
         return status;
@@ -466,6 +474,11 @@ const struct node *machine_node(const struct machine *m)
 struct store *machine_store(struct machine *m)
 {
     return m->store;
+}
+
+bool machine_readable(struct machine *m, uint32_t partition)
+{
+    return m->node != NULL && node_readable(m->node, partition, time_of(m).now_ms);
 }
 
 uint64_t machine_log_size(const struct machine *m)
@@ -613,7 +626,8 @@ static void checkpoint_step(void *arg, uint64_t life, uint64_t unused)
 static void say_records(struct machine *m, uint64_t lsn, struct bytes records)
 {
     static const char *const kinds[] = {"?",      "entry",    "truncate", "promise",
-                                        "commit", "register", "install",  "close"};
+                                        "commit", "register", "install",  "close",
+                                        "snapshot", "rows",   "switch",   "drop"};
     struct record_view record;
     struct entry e;
     for (; record_next(&records, &record) == STATUS_OK; lsn++) {
@@ -623,7 +637,7 @@ static void say_records(struct machine *m, uint64_t lsn, struct bytes records)
         else
             record_decode_u64(record.body, &number);
         world_say(m->world, "n%u  logs %" PRIu64 ": slot %u %s %" PRIu64, m->index, lsn,
-                  record.slot, kinds[record.kind < 8 ? record.kind : 0], number);
+                  record.slot, kinds[record.kind < 12 ? record.kind : 0], number);
     }
 }
 
@@ -893,10 +907,12 @@ static void turn(void *arg, uint64_t life, uint64_t unused)
     enum status status = run_turn(m, &time);
     if (status != STATUS_OK) {
         /* Rule U4: it ends at once and sends nothing more. */
+        char why[256];
+        node_failure(m->node, why);
         world_say(m->world, "n%u  ends: %s", m->index, status_text(status));
         m->world->reached[REACH_disk_deaths]++;
         if (m->world->calm || (status != STATUS_IO && status != STATUS_FULL))
-            world_fail(m->world, "I20", "node %u ends: %s", m->index, status_name(status));
+            world_fail(m->world, "I20", "node %u ends: %s %s", m->index, status_name(status), why);
         machine_end(m, random_chance(&m->random, 500) ? MACHINE_KILL : MACHINE_POWER);
         return;
     }

@@ -65,6 +65,8 @@ struct store *machine_store(struct machine *m);
 /* What the process counted since it started, into world->reached; at its end by itself. */
 void machine_count(struct machine *m);
 /* Bytes of log kept, for the bounds. */
+/* May the process answer reads of clean keys of partition at this very moment? */
+bool machine_readable(struct machine *m, uint32_t partition);
 uint64_t machine_log_size(const struct machine *m);
 
 #endif

@@ -91,9 +91,59 @@ static void show_promised(struct text *t, const struct promised *m)
             m->last_seqs[i]);
 }
 
+static void show_map(struct text *t, const struct map_message *m)
+{
+    struct arena arena;
+    arena_init(&arena);
+    put(t, "MAP");
+    for (size_t i = 0; i < m->count; i++) {
+        struct partition_value v;
+        arena_reset(&arena, 4096);
+        if (m->registers[i].name.size < 10 || m->registers[i].name.data[0] != 'p' ||
+            codec_unpack_partition_value(m->registers[i].value, &arena, &v) != STATUS_OK)
+            continue;
+        put(t, " [p%.*s v%" PRIu64 " e=%" PRIu64 "%s n%u of", (int)m->registers[i].name.size - 10,
+            (const char *)m->registers[i].name.data + 10, m->registers[i].version, v.epoch,
+            v.opened ? "" : " not opened", v.primary);
+        for (size_t j = 0; j < v.isr_count; j++)
+            put(t, " n%u", v.isr[j]);
+        put(t, "]");
+    }
+    arena_fini(&arena);
+}
+
+static void show_snapshot(struct text *t, const struct snapshot_message *m)
+{
+    put(t, "SNAPSHOT inc=%" PRIu64 " [p%u e=%" PRIu64 " copy %" PRIu64 " message %u%s, %zu bytes]",
+        m->incarnation, m->partition, m->epoch, m->id, m->index, m->last ? ", the last" : "",
+        m->body.size);
+}
+
+static void show_snapshot_ack(struct text *t, const struct snapshot_ack *m)
+{
+    put(t, "SNAPSHOT_ACK inc=%" PRIu64 " [p%u e=%" PRIu64 " copy %" PRIu64 " next %u%s]",
+        m->incarnation, m->partition, m->epoch, m->id, m->next, m->done ? " done" : "");
+}
+
 static void show_heartbeat(struct text *t, const struct heartbeat *m)
 {
-    put(t, "HEARTBEAT inc=%" PRIu64 " of %" PRIu64, m->incarnation, m->target_incarnation);
+    put(t, "HEARTBEAT inc=%" PRIu64 " of %" PRIu64 " map=%" PRIu64, m->incarnation,
+        m->target_incarnation, m->map_version);
+    for (size_t i = 0; i < m->count; i++)
+        put(t, "%s p%u:%" PRIu64,
+            i == 0 && m->granted_count > 0 ? " grants" : i == m->granted_count ? " asks" : "",
+            m->partitions[i], m->epochs[i]);
+}
+
+static void show_steps(struct text *t, const struct registry_message *m)
+{
+    static const char *const words[] = {"?",      "PREPARE",  "PREPARED",
+                                        "ACCEPT", "ACCEPTED", "REFUSED"};
+    put(t, "REGISTRY voters=%" PRIu64, m->voters_version);
+    for (size_t i = 0; i < m->count; i++)
+        put(t, " %s %u ballot (%" PRIu64 ",%u,%" PRIu64 ") version %" PRIu64, words[m->kinds[i]],
+            m->registers[i], m->ballots[i].counter, m->ballots[i].node, m->ballots[i].incarnation,
+            m->versions[i]);
 }
 
 /* Unpack as type, and show it when that worked. */
@@ -134,6 +184,14 @@ static void show(struct text *t, enum message_kind kind, struct bytes frame, str
         SHOW(promised, codec_unpack_promised, show_promised);
     else if (kind == MESSAGE_HEARTBEAT)
         SHOW(heartbeat, codec_unpack_heartbeat, show_heartbeat);
+    else if (kind == MESSAGE_MAP)
+        SHOW(map_message, codec_unpack_map, show_map);
+    else if (kind == MESSAGE_REGISTRY)
+        SHOW(registry_message, codec_unpack_registry, show_steps);
+    else if (kind == MESSAGE_SNAPSHOT)
+        SHOW(snapshot_message, codec_unpack_snapshot, show_snapshot);
+    else if (kind == MESSAGE_SNAPSHOT_ACK)
+        SHOW(snapshot_ack, codec_unpack_snapshot_ack, show_snapshot_ack);
     else
         put(t, "kind %d", (int)kind);
 }

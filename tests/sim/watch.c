@@ -6,6 +6,7 @@
 #include "proto/base/ensure.h"
 #include "proto/codec.h"
 #include "proto/partition.h"
+#include "tests/sim/machine.h"
 #include "tests/sim/map.h"
 #include "tests/sim/world.h"
 
@@ -44,7 +45,7 @@ struct node_watch {
     uint64_t *promised;      /* by partition: highest that was answered (I2) */
     uint64_t *promised_seen; /* by partition: highest that the replica showed */
     uint32_t *partition_of_slot;
-    uint32_t slots_count;
+    size_t slots_capacity;
     uint64_t durable_lsn;
     bool disk_failed;
     uint64_t recovered_pending; /* entries that recovery found, and nobody said were committed */
@@ -66,12 +67,20 @@ struct lapse {
     uint64_t ptime;
 };
 
+/* The newest configuration of a partition that any node has shown. */
+struct config {
+    uint64_t epoch;
+    uint32_t isr_count;
+    uint32_t isr[COPIES_MAX];
+};
+
 struct watch {
     struct world *world;
     struct lapse *lapses;
     size_t lapses_count, lapses_capacity;
     const struct clustermap *map;
     struct truths *truths; /* by partition */
+    struct config *configs; /* by partition */
     struct node_watch nodes[WORLD_NODES_MAX];
     struct map hashes;     /* (partition and epoch, seq) -> chain hash (I4) */
     struct map leaders;    /* (partition, epoch) -> node and incarnation (I1) */
@@ -113,15 +122,14 @@ struct watch *watch_new(struct world *w, const struct clustermap *map)
     arena_init(&x->arena);
     uint32_t partitions = map->partition_count;
     x->truths = calloc(partitions, sizeof *x->truths);
+    x->configs = calloc(partitions, sizeof *x->configs);
+    ENSURE(x->truths != NULL && x->configs != NULL);
     for (uint32_t i = 0; i < WORLD_NODES_MAX; i++) {
         struct node_watch *n = &x->nodes[i];
         n->logs = calloc(partitions, sizeof *n->logs);
         n->promised = calloc(partitions, sizeof *n->promised);
         n->promised_seen = calloc(partitions, sizeof *n->promised_seen);
-        n->slots_count = partitions + 1;
-        n->partition_of_slot = calloc(n->slots_count, sizeof *n->partition_of_slot);
-        ENSURE(n->logs != NULL && n->promised != NULL && n->promised_seen != NULL &&
-               n->partition_of_slot != NULL);
+        ENSURE(n->logs != NULL && n->promised != NULL && n->promised_seen != NULL);
     }
     return x;
 }
@@ -142,6 +150,7 @@ void watch_destroy(struct watch **watch_p)
         free(x->nodes[i].partition_of_slot);
     }
     free(x->truths);
+    free(x->configs);
     free(x->asked);
     free(x->lapses);
     map_fini(&x->hashes);
@@ -159,6 +168,33 @@ static const struct truth *truth_at(const struct watch *x, uint32_t partition, u
     static const struct truth nothing = {0};
     const struct truths *t = &x->truths[partition];
     return seq < t->capacity ? &t->list[seq] : &nothing;
+}
+
+static void note_config(struct watch *x, uint32_t partition, const struct node_replica_view *v)
+{
+    struct config *config = &x->configs[partition];
+    if (v->config_epoch <= config->epoch && config->isr_count > 0)
+        return;
+    *config = (struct config){.epoch = v->config_epoch, .isr_count = v->isr_count};
+    memcpy(config->isr, v->isr, sizeof config->isr);
+}
+
+bool watch_full(const struct watch *x)
+{
+    for (uint32_t p = 0; p < x->map->partition_count; p++)
+        if (x->configs[p].isr_count < x->map->partitions[p].assigned_count)
+            return false;
+    return true;
+}
+
+/* Must node hold what is committed, as far as anybody knows? */
+static bool is_member(const struct watch *x, uint32_t partition, uint32_t node)
+{
+    const struct config *config = &x->configs[partition];
+    for (uint32_t i = 0; i < config->isr_count; i++)
+        if (config->isr[i] == node)
+            return true;
+    return false;
 }
 
 uint64_t watch_committed(const struct watch *x, uint32_t partition)
@@ -208,10 +244,14 @@ static void note_record(struct watch *x, uint32_t node, uint64_t lsn,
     struct node_watch *n = &x->nodes[node];
     uint64_t seq;
     struct install in;
-    if (record->slot == 0 || record->slot >= n->slots_count)
+    if (record->slot == 0)
         return;
+    n->partition_of_slot = grow(n->partition_of_slot, record->slot, &n->slots_capacity,
+                                sizeof *n->partition_of_slot);
     if (record->kind == RECORD_INSTALL && record_decode_install(record->body, &in) == STATUS_OK)
         n->partition_of_slot[record->slot] = in.partition;
+    if (record->kind == RECORD_SNAPSHOT && record->body.size >= 16)
+        n->partition_of_slot[record->slot] = bytes_le32(record->body.data + 12);
     uint32_t partition = n->partition_of_slot[record->slot];
     if (record->kind == RECORD_ENTRY)
         note_entry(x, node, lsn, partition, record->body);
@@ -262,6 +302,8 @@ static void check_recovered(struct watch *x, uint32_t node, const struct node *n
                             uint32_t partition, const struct node_replica_view *view)
 {
     uint64_t hash, highest = watch_committed(x, partition);
+    if (!is_member(x, partition, node))
+        return;
     if (view->last_seq < highest) {
         world_fail(x->world, "I3",
                    "node %u recovered partition %u up to %" PRIu64 ", committed is %" PRIu64, node,
@@ -304,7 +346,7 @@ void watch_recovered(struct watch *x, uint32_t node, const struct node *n, uint6
         watched->promised_seen[p] = 0;
         struct node_replica_view view;
         if (!node_replica(n, p, &view)) {
-            if (watch_committed(x, p) > 0 && watched->promised[p] > 0)
+            if (watch_committed(x, p) > 0 && watched->promised[p] > 0 && is_member(x, p, node))
                 world_fail(x->world, "I3", "node %u lost its replica of partition %u", node, p);
             continue;
         }
@@ -339,15 +381,15 @@ static struct truth truth_of(const struct entry *e, uint64_t hash)
 
 /* I3, at the moment of the commit. */
 static void check_members_hold(struct watch *x, uint32_t node, uint32_t partition,
-                               const struct entry *e, uint64_t hash)
+                               const struct node_replica_view *v, const struct entry *e,
+                               uint64_t hash)
 {
-    const struct clustermap_partition *p = &x->map->partitions[partition];
-    for (uint32_t i = 0; i < p->isr_count; i++)
-        if (!disk_holds(&x->nodes[p->isr[i]], partition, e->seq, hash))
+    for (uint32_t i = 0; i < v->isr_count; i++)
+        if (!disk_holds(&x->nodes[v->isr[i]], partition, e->seq, hash))
             world_fail(x->world, "I3",
                        "node %u takes partition %u (%" PRIu64 ",%" PRIu64
                        ") for committed, but it is not on the disk of node %u",
-                       node, partition, e->epoch, e->seq, p->isr[i]);
+                       node, partition, e->epoch, e->seq, v->isr[i]);
 }
 
 /* I8, entries */
@@ -411,8 +453,25 @@ size_t watch_lapses(const struct watch *x, struct bytes key, struct checker_oper
     return count;
 }
 
-void watch_commit(struct watch *x, uint32_t node, uint32_t partition, const struct entry *e,
-                  uint64_t hash)
+/* I9, I10: nothing is committed in a configuration while a node that it leaves out may still answer
+ * reads from an older one. */
+static void check_fence(struct watch *x, uint32_t node, uint32_t partition,
+                        const struct node_replica_view *v)
+{
+    for (uint32_t i = 0; i < x->world->knobs.nodes; i++) {
+        bool member = false;
+        for (uint32_t j = 0; j < v->isr_count; j++)
+            member = member || v->isr[j] == i;
+        if (!member && machine_readable(x->world->machines[i], partition))
+            world_fail(x->world, "I9",
+                       "node %u commits partition %u in epoch %" PRIu64
+                       ", which leaves out node %u, and that may still read",
+                       node, partition, v->config_epoch, i);
+    }
+}
+
+void watch_commit(struct watch *x, uint32_t node, uint32_t partition,
+                  const struct node_replica_view *v, const struct entry *e, uint64_t hash)
 {
     struct truths *t = &x->truths[partition];
     const struct truth *known = truth_at(x, partition, e->seq);
@@ -425,7 +484,9 @@ void watch_commit(struct watch *x, uint32_t node, uint32_t partition, const stru
         return;
     }
     check_same_hash(x, node, partition, e->epoch, e->seq, hash);
-    check_members_hold(x, node, partition, e, hash);
+    note_config(x, partition, v);
+    check_members_hold(x, node, partition, v, e, hash);
+    check_fence(x, node, partition, v);
     check_once(x, partition, e);
     x->world->reached[REACH_expires] += e->kind == ENTRY_EXPIRE;
     if (e->seq > t->highest + 1)
@@ -451,6 +512,7 @@ void watch_turn(struct watch *x, uint32_t node, const struct node *n)
         if (!node_replica(n, p, &v))
             continue;
         uint64_t verified = v.primary ? v.last_seq : v.verified_seq;
+        note_config(x, p, &v);
         if (v.commit_seq > verified || verified > v.last_seq || v.commit_seq > v.durable_seq ||
             v.durable_seq > v.last_seq)
             world_fail(x->world, "I14",

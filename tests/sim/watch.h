@@ -42,8 +42,8 @@ void watch_disk_failed(struct watch *x, uint32_t node);
 /* It has recovered: its log goes on at next_lsn, all before is durable. */
 void watch_recovered(struct watch *x, uint32_t node, const struct node *n, uint64_t next_lsn);
 /* node_on_commit()'s callback, for one node. */
-void watch_commit(struct watch *x, uint32_t node, uint32_t partition, const struct entry *e,
-                  uint64_t hash);
+void watch_commit(struct watch *x, uint32_t node, uint32_t partition,
+                  const struct node_replica_view *v, const struct entry *e, uint64_t hash);
 /* After a turn. */
 void watch_turn(struct watch *x, uint32_t node, const struct node *n);
 /* A frame is being sent. */
@@ -66,6 +66,8 @@ void watch_resolve(const struct watch *x, uint64_t client, uint64_t seq,
                    struct checker_operation *op);
 
 /* Highest committed position of a partition, as far as anybody knows. */
+/* Are all copies that placement wants members of their partitions, as far as any node has shown? */
+bool watch_full(const struct watch *x);
 uint64_t watch_committed(const struct watch *x, uint32_t partition);
 
 #endif

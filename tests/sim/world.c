@@ -21,6 +21,7 @@
     120000u                    /* of virtual time: then the operations that are left stay unasked  \
                                 */
 #define SERVES_AGAIN_MS 10000u /* I18 */
+#define FULL_AGAIN_MS 120000u  /* I18: all copies are members again */
 #define REST_MS         5000u  /* then all copies are equal */
 #define PROBE_KEYS      5000000u /* keys from here on are the world's own */
 
@@ -322,6 +323,16 @@ static void probe(struct world *w)
     }
 }
 
+/* I18: whoever was left out comes back. */
+static void wait_for_full_isr(struct world *w)
+{
+    uint64_t until_ms = world_now_ms(w) + FULL_AGAIN_MS;
+    while (!w->failed && !watch_full(w->watch) && world_now_ms(w) < until_ms)
+        world_pass(w, 100);
+    if (!w->failed && !watch_full(w->watch))
+        world_fail(w, "I18", "two minutes after the faults ended a copy is still left out");
+}
+
 static bool at_rest(const struct world *w)
 {
     for (uint32_t p = 0; p < w->knobs.partitions; p++) {
@@ -496,6 +507,7 @@ void world_calm(struct world *w)
     faults_calm(w->faults);
     wait_for_clients(w);
     probe(w);
+    wait_for_full_isr(w);
     compare_copies(w);
     if (!w->failed)
         check_logs(w);
@@ -506,6 +518,7 @@ void world_calm(struct world *w)
         read_all(w);
     if (!w->failed)
         walk_all(w, first);
+    wait_for_full_isr(w);
     compare_copies(w);
     if (!w->failed)
         watch_judge(w->watch);

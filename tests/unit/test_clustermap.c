@@ -123,7 +123,7 @@ static void test_clustermap__found_places_all_partitions(void **state)
         const struct clustermap_partition *partition = &f->map->partitions[p];
         assert_true(partition->version == 1);
         assert_true(partition->epoch == 0);
-        assert_false(partition->opened);
+        assert_true(partition->opened);
         assert_int_equal(partition->isr_count, 2);
         assert_int_equal(partition->assigned_count, 2);
         assert_int_equal(partition->primary, partition->isr[0]);

@@ -185,6 +185,13 @@ static enum status sample_heartbeat(struct buffer *out)
         .node_id = TEXT("fedcba9876543210"),
         .map_version = 13,
         .ptime = 14,
+        .disk = 15,
+        .former = 16,
+        .target_disk = 17,
+        .target_seen = 18,
+        .lease_primary_ms = 19,
+        .lease_replica_ms = 20,
+        .leaving = true,
     };
     return codec_pack_heartbeat(&m, out);
 }
@@ -234,7 +241,7 @@ static enum status sample_append(struct buffer *out)
         .prev_hashes = U64(0xa, 0xb, 0xc),
         .commit_seqs = U64(15, 1, 3),
         .durable_seqs = U64(14, 1, 3),
-        .flags = U32(0, APPEND_ADDITION_PENDING, 0),
+        .flags = U32(0, APPEND_WAITS, 0),
         .entry_counts = U32(2, 0, 1),
         .entries_count = 3,
         .entries = BYTES(TEXT("first"), TEXT("second"), TEXT("third")),
@@ -256,6 +263,26 @@ static enum status sample_ack(struct buffer *out)
         .flags = U32(0, ACK_GAP),
     };
     return codec_pack_ack(&m, out);
+}
+
+static enum status sample_registry(struct buffer *out)
+{
+    const struct registry_message m = {
+        .sender = 2,
+        .incarnation = 11,
+        .target_incarnation = 12,
+        .voters_version = 3,
+        .count = 5,
+        .kinds = U32(REGISTRY_PREPARE, REGISTRY_PREPARED, REGISTRY_ACCEPT, REGISTRY_ACCEPTED,
+                     REGISTRY_REFUSED),
+        .registers = U32(0, 1, 1025, 17408, 2),
+        .values = BYTES(NO_BYTES, TEXT("red"), TEXT("blue"), NO_BYTES, NO_BYTES),
+        .versions = U64(0, 7, 8, 0, 0),
+        .ballots = (struct ballot[]){{5, 2, 11}, {6, 1, 12}, {300, 2, 11}, {7, 1, 12}, {1, 1, 12}},
+        .accepted = (struct ballot[]){{0, 0, 0}, {4, 1023, 9}, {0, 0, 0}, {0, 0, 0}, {9, 3, 10}},
+        .writers = (struct registry_writer[]){{0, 0, 0}, {1023, 9, 77}, {2, 11, 78}, {0}, {0}},
+    };
+    return codec_pack_registry(&m, out);
 }
 
 static enum status sample_write(struct buffer *out)
@@ -409,6 +436,8 @@ AGAIN_SIMPLE(promise)
 AGAIN_SIMPLE(promised)
 AGAIN_SIMPLE(append)
 AGAIN_SIMPLE(ack)
+AGAIN(again_registry, struct registry_message, codec_unpack_registry(in, arena, &m),
+      codec_pack_registry(&m, out))
 AGAIN_SIMPLE(write)
 AGAIN(again_outcome_query, struct outcome_query, codec_unpack_outcome_query(in, &m),
       codec_pack_outcome_query(&m, out))
@@ -463,7 +492,7 @@ static const struct door {
      "d7010d000a026e3112046e6f64651a067772697465731a057265616473220405c0843d"},
     {"heartbeat", false, sample_heartbeat, again_heartbeat,
      "d70120000802100b180c2210303132333435363738396162636465662a106665646362613938373635343332"
-     "3130300d380e"},
+     "3130300d380e690f000000000000007010791100000000000000800112880113900114980101"},
     {"promise", false, sample_promise, again_promise, "d70121000801100b180c220300ff072a020506"},
     {"promised", false, sample_promised, again_promised,
      "d70122000802100c180b220300ff072a020506320204003a0264004210efbefecacefaedfe00000000000000"
@@ -474,6 +503,10 @@ static const struct door {
      "65636f6e6472057468697264"},
     {"ack", false, sample_ack, again_ack,
      "d70124000802100c180b220207082a020505320212023a100d000000000000000b0000000000000042020001"},
+    {"registry", false, sample_registry, again_registry,
+     "d70125000802100b180c20032a050102030405320800018108808801023a003a037265643a04626c75653a"
+     "003a00420500070800004a060506ac020701520502010201015a050b0c0b0c0c620500040000096a0600ff"
+     "070000037205000900000a7a0600ff0702000082010500090b00008a0105004d4e0000"},
     {"write", true, sample_write, again_write, "0803100418022204726564002805300438114204626c7565"},
     {"write_more", true, sample_write_more, again_write, "0808100848ac025080d095ffbc315805"},
     {"read_query", true, sample_read_query, again_read_query, "0801"},
@@ -910,13 +943,54 @@ static void test_codec__unknown_fields_elsewhere_are_skipped(void **state)
     assert_int_equal(REQUEST_STATUS(f, "\x3a\x01\x01\x7a\x03new"), STATUS_OK); /* field 15 */
 }
 
+struct bound {
+    const char *door;
+    struct bytes good, bad; /* behind the prefix */
+};
+
+static void assert_bounds(struct fixture *f, const struct bound *cases, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct door *door = doors;
+        while (strcmp(door->name, cases[i].door) != 0)
+            door++;
+        for (int bad = 0; bad < 2; bad++) {
+            sample(door, &f->out);
+            f->out.size = door->part ? 0 : MESSAGE_PREFIX_SIZE;
+            struct bytes message = bad ? cases[i].bad : cases[i].good;
+            assert_int_equal(buffer_append(&f->out, message), STATUS_OK);
+            enum status s = again(door, buffer_view(&f->out), f);
+            if (s != (bad ? STATUS_MALFORMED : STATUS_OK))
+                print_error("case %zu, %s\n", i, cases[i].door);
+            assert_int_equal(s, bad ? STATUS_MALFORMED : STATUS_OK);
+        }
+    }
+}
+
+static void test_codec__steps_of_registers_out_of_bounds_are_refused(void **state)
+{
+    struct fixture *f = *state;
+    static const struct bound cases[] = {
+        {"registry", TEXT("\x08\xff\x07"), TEXT("\x08\x80\x08")}, /* sender */
+#define STEP "\x2a\x01\x05\x4a\x01\x01"                 /* kinds {5}, ballot counters {1} */
+        {"registry", TEXT(STEP), TEXT("\x2a\x01\x05")}, /* no ballot */
+        {"registry", TEXT(STEP), TEXT("\x2a\x01\x06\x4a\x01\x01")},            /* kind 6 */
+        {"registry", TEXT(STEP), TEXT("\x2a\x01\x00\x4a\x01\x01")},            /* kind 0 */
+        {"registry", TEXT(STEP), TEXT(STEP "\x4a\x01\x01")},                   /* two ballots */
+        {"registry", TEXT(STEP "\x3a\x01v"), TEXT(STEP "\x3a\x01v\x3a\x01v")}, /* two values */
+        {"registry", TEXT(STEP), TEXT("\x4a\x01\x01")},                        /* no kinds */
+        {"registry", TEXT(STEP "\x32\x03\x80\x88\x01"), TEXT(STEP "\x32\x03\x81\x88\x01")},
+        {"registry", TEXT(STEP "\x52\x02\xff\x07"), TEXT(STEP "\x52\x02\x80\x08")}, /* nodes */
+        {"registry", TEXT(STEP "\x6a\x02\xff\x07"), TEXT(STEP "\x6a\x02\x80\x08")},
+        {"registry", TEXT(STEP "\x7a\x02\xff\x07"), TEXT(STEP "\x7a\x02\x80\x08")},
+    };
+    assert_bounds(f, cases, sizeof cases / sizeof *cases);
+}
+
 static void test_codec__fields_out_of_bounds_are_refused(void **state)
 {
     struct fixture *f = *state;
-    const struct {
-        const char *door;
-        struct bytes good, bad; /* behind the prefix */
-    } cases[] = {
+    static const struct bound cases[] = {
         {"hello", TEXT("\x20\x04"), TEXT("\x20\x05")},                 /* role */
         {"hello", TEXT("\x20\x01"), NO_BYTES},                         /* no role */
         {"hello", TEXT("\x20\x01\x10\x01"), TEXT("\x20\x01\x08\x01")}, /* protocols 0-1, 1-0 */
@@ -959,21 +1033,7 @@ static void test_codec__fields_out_of_bounds_are_refused(void **state)
         {"node_value", TEXT(NODE), TEXT("\x12\x01n\x1a\x01t")},           /* no id */
         {"node_value", TEXT(NODE "\x38\x04"), TEXT(NODE "\x38\x05")},     /* state */
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const struct door *door = doors;
-        while (strcmp(door->name, cases[i].door) != 0)
-            door++;
-        for (int bad = 0; bad < 2; bad++) {
-            sample(door, &f->out);
-            f->out.size = door->part ? 0 : MESSAGE_PREFIX_SIZE;
-            struct bytes message = bad ? cases[i].bad : cases[i].good;
-            assert_int_equal(buffer_append(&f->out, message), STATUS_OK);
-            enum status s = again(door, buffer_view(&f->out), f);
-            if (s != (bad ? STATUS_MALFORMED : STATUS_OK))
-                print_error("case %zu, %s\n", i, cases[i].door);
-            assert_int_equal(s, bad ? STATUS_MALFORMED : STATUS_OK);
-        }
-    }
+    assert_bounds(f, cases, sizeof cases / sizeof *cases);
 }
 
 /* A text that is one too long for its place. */
@@ -1015,6 +1075,69 @@ static void test_codec__texts_that_are_too_long_are_refused(void **state)
                              size == cases[i].size_max ? STATUS_OK : STATUS_MALFORMED);
         }
     }
+}
+
+static enum status registry_status(struct fixture *f, const struct registry_message *m,
+                                   struct registry_message *ret)
+{
+    buffer_clear(&f->out);
+    assert_int_equal(codec_pack_registry(m, &f->out), STATUS_OK);
+    return codec_unpack_registry(buffer_view(&f->out), &f->arena, ret);
+}
+
+static void test_codec__steps_of_registers_arrive_as_they_were(void **state)
+{
+    struct fixture *f = *state;
+    struct registry_message m;
+    assert_int_equal(sample_registry(&f->out), STATUS_OK);
+    assert_int_equal(codec_unpack_registry(buffer_view(&f->out), &f->arena, &m), STATUS_OK);
+    assert_int_equal(m.count, 5);
+    assert_int_equal(m.voters_version, 3);
+    assert_int_equal(m.registers[3], REGISTERS_MAX - 1);
+    assert_int_equal(m.kinds[2], REGISTRY_ACCEPT);
+    assert_int_equal(m.ballots[2].counter, 300);
+    assert_int_equal(m.ballots[2].node, 2);
+    assert_int_equal(m.ballots[2].incarnation, 11);
+    assert_int_equal(m.accepted[1].counter, 4);
+    assert_int_equal(m.accepted[1].node, 1023);
+    assert_int_equal(m.accepted[1].incarnation, 9);
+    assert_int_equal(m.writers[1].node, 1023);
+    assert_int_equal(m.writers[1].incarnation, 9);
+    assert_int_equal(m.writers[1].nonce, 77);
+    assert_int_equal(m.versions[1], 7);
+    assert_true(bytes_equal(m.values[1], bytes_text("red")));
+    assert_int_equal(m.values[0].size, 0);
+}
+
+/* As many steps as allowed, each with the largest value, fit; one more byte or step does not. */
+static void test_codec__steps_and_their_values_have_limits(void **state)
+{
+    struct fixture *f = *state;
+    enum { COUNT = REGISTRY_STEPS_MAX };
+    static const uint8_t octets[REGISTRY_VALUE_SIZE_MAX + 1];
+    static uint32_t kinds[COUNT];
+    static struct ballot ballots[COUNT];
+    static struct bytes values[COUNT];
+    for (size_t i = 0; i < COUNT; i++) {
+        kinds[i] = REGISTRY_ACCEPT;
+        ballots[i].counter = UINT64_MAX;
+        values[i] = bytes_of(octets, REGISTRY_VALUE_SIZE_MAX);
+    }
+    const struct registry_message m = {
+        .count = COUNT, .kinds = kinds, .ballots = ballots, .values = values};
+    struct registry_message back;
+    assert_int_equal(registry_status(f, &m, &back), STATUS_OK);
+    assert_int_equal(back.count, COUNT);
+    assert_int_equal(back.values[COUNT - 1].size, REGISTRY_VALUE_SIZE_MAX);
+    values[COUNT - 1].size++;
+    assert_int_equal(registry_status(f, &m, &back), STATUS_MALFORMED);
+    values[COUNT - 1].size = 0;
+    memset(values, 0, sizeof values);
+    assert_int_equal(registry_status(f, &m, &back), STATUS_OK);
+    /* Field 5 once more, {1}: protobuf joins the two arrays. Field 9, {1}. */
+    assert_int_equal(buffer_append(&f->out, bytes_of("\x2a\x01\x01\x4a\x01\x01", 6)), STATUS_OK);
+    assert_int_equal(codec_unpack_registry(buffer_view(&f->out), &f->arena, &back),
+                     STATUS_MALFORMED);
 }
 
 static void test_codec__entry_counts_must_add_up(void **state)
@@ -1171,8 +1294,11 @@ int main(void)
         CASE(ids_that_would_wrap_are_refused),
         CASE(a_write_that_is_not_understood_is_refused),
         CASE(unknown_fields_elsewhere_are_skipped),
+        CASE(steps_of_registers_out_of_bounds_are_refused),
         CASE(fields_out_of_bounds_are_refused),
         CASE(texts_that_are_too_long_are_refused),
+        CASE(steps_of_registers_arrive_as_they_were),
+        CASE(steps_and_their_values_have_limits),
         CASE(entry_counts_must_add_up),
         CASE(the_largest_batch_of_tiny_operations_fits_the_cap),
         CASE(all_partitions_fit_one_message),

@@ -30,7 +30,7 @@ static void test_identity__new_directory_boots_as_the_first_incarnation(void **s
     struct identity id;
     struct error error;
     assert_int_equal(identity_load(*state, &id, &error), STATUS_NOTFOUND);
-    assert_int_equal(identity_boot(*state, cluster_a, node_a, 0, &id, &error), STATUS_OK);
+    assert_int_equal(identity_boot(*state, cluster_a, node_a, 0, 11, &id, &error), STATUS_OK);
     assert_int_equal(id.incarnation, 1);
     assert_int_equal(id.format, IDENTITY_FORMAT);
     assert_memory_equal(id.cluster_id.octets, cluster_a.octets, 16);
@@ -39,11 +39,18 @@ static void test_identity__new_directory_boots_as_the_first_incarnation(void **s
 
 static void test_identity__everything_comes_back(void **state)
 {
-    struct identity id = {cluster_a, node_b, UINT64_MAX - 1, 700, IDENTITY_FORMAT}, back;
+    struct identity id = {.cluster_id = cluster_a,
+                          .node_id = node_b,
+                          .disk = 77,
+                          .incarnation = UINT64_MAX - 1,
+                          .longest_lease_ms = 700,
+                          .format = IDENTITY_FORMAT},
+                    back;
     assert_int_equal(identity_save(*state, &id, NULL), STATUS_OK);
     assert_int_equal(identity_load(*state, &back, NULL), STATUS_OK);
     assert_memory_equal(back.cluster_id.octets, id.cluster_id.octets, 16);
     assert_memory_equal(back.node_id.octets, id.node_id.octets, 16);
+    assert_int_equal(back.disk, 77);
     assert_int_equal(back.incarnation, id.incarnation);
     assert_int_equal(back.longest_lease_ms, 700);
     assert_int_equal(back.format, IDENTITY_FORMAT);
@@ -53,11 +60,11 @@ static void test_identity__an_old_copy_does_not_repeat_an_incarnation(void **sta
 {
     struct disk *disk = *state;
     struct identity id;
-    assert_int_equal(identity_boot(disk, cluster_a, node_a, 5000, &id, NULL), STATUS_OK);
+    assert_int_equal(identity_boot(disk, cluster_a, node_a, 5000, 11, &id, NULL), STATUS_OK);
     assert_int_equal(id.incarnation, 5000);
-    assert_int_equal(identity_boot(disk, cluster_a, node_a, 9000, &id, NULL), STATUS_OK);
+    assert_int_equal(identity_boot(disk, cluster_a, node_a, 9000, 11, &id, NULL), STATUS_OK);
     assert_int_equal(id.incarnation, 9000);
-    assert_int_equal(identity_boot(disk, cluster_a, node_a, 7000, &id, NULL), STATUS_OK);
+    assert_int_equal(identity_boot(disk, cluster_a, node_a, 7000, 11, &id, NULL), STATUS_OK);
     assert_int_equal(id.incarnation, 9001); /* a clock that was set back */
 }
 
@@ -66,8 +73,11 @@ static void test_identity__every_boot_raises_the_incarnation(void **state)
     struct disk *disk = *state;
     struct identity id;
     for (uint64_t boot = 1; boot <= 20; boot++) {
-        assert_int_equal(identity_boot(disk, cluster_a, node_a, 0, &id, NULL), STATUS_OK);
+        assert_int_equal(identity_boot(disk, cluster_a, node_a, 0, 10 + boot, &id, NULL),
+                         STATUS_OK);
         assert_int_equal(id.incarnation, boot);
+        assert_int_equal(id.former, boot - 1);
+        assert_int_equal(id.disk, 11); /* drawn once */
         disk_sim_crash(disk);
     }
 }
@@ -76,11 +86,11 @@ static void test_identity__another_cluster_or_node_is_refused(void **state)
 {
     struct identity id;
     struct error error;
-    assert_int_equal(identity_boot(*state, cluster_a, node_a, 0, &id, NULL), STATUS_OK);
-    assert_int_equal(identity_boot(*state, cluster_b, node_a, 0, &id, &error), STATUS_WRONGCLUSTER);
+    assert_int_equal(identity_boot(*state, cluster_a, node_a, 0, 11, &id, NULL), STATUS_OK);
+    assert_int_equal(identity_boot(*state, cluster_b, node_a, 0, 11, &id, &error), STATUS_WRONGCLUSTER);
     assert_non_null(strstr(error.message, "cluster aa01"));
     assert_non_null(strstr(error.message, "cluster bb02"));
-    assert_int_equal(identity_boot(*state, cluster_a, node_b, 0, &id, &error), STATUS_WRONGCLUSTER);
+    assert_int_equal(identity_boot(*state, cluster_a, node_b, 0, 11, &id, &error), STATUS_WRONGCLUSTER);
     assert_non_null(strstr(error.message, "node 0a03"));
     assert_non_null(strstr(error.message, "node 0b04"));
     /* A refused boot leaves no trace. */
@@ -100,11 +110,11 @@ static void test_identity__data_without_identity_is_refused(void **state)
     for (size_t i = 0; i < 2; i++) {
         assert_int_equal(disk->verbs->open(disk, names[i], DISK_CREATE, &file, NULL), STATUS_OK);
         disk->verbs->close(&file);
-        assert_int_equal(identity_boot(disk, cluster_a, node_a, 0, &id, &error), STATUS_CORRUPT);
+        assert_int_equal(identity_boot(disk, cluster_a, node_a, 0, 11, &id, &error), STATUS_CORRUPT);
         assert_non_null(strstr(error.message, i == 0 ? "'log'" : "'table'"));
         assert_int_equal(disk->verbs->remove(disk, names[i]), STATUS_OK);
     }
-    assert_int_equal(identity_boot(disk, cluster_a, node_a, 0, &id, &error), STATUS_OK);
+    assert_int_equal(identity_boot(disk, cluster_a, node_a, 0, 11, &id, &error), STATUS_OK);
 }
 
 static size_t read_text(struct disk *disk, char to[static 1024])
@@ -130,7 +140,11 @@ static void write_text(struct disk *disk, const char *text, size_t size)
 static void test_identity__every_damaged_byte_is_found(void **state)
 {
     struct disk *disk = *state;
-    struct identity id = {cluster_a, node_a, 12, 0, IDENTITY_FORMAT};
+    struct identity id = {.cluster_id = cluster_a,
+                          .node_id = node_a,
+                          .disk = 7,
+                          .incarnation = 12,
+                          .format = IDENTITY_FORMAT};
     char text[1024];
     assert_int_equal(identity_save(disk, &id, NULL), STATUS_OK);
     size_t size = read_text(disk, text);
@@ -165,9 +179,9 @@ static void test_identity__a_crash_at_any_point_leaves_old_or_new(void **state)
 {
     struct disk *disk = *state;
     struct identity id;
-    assert_int_equal(identity_boot(disk, cluster_a, node_a, 0, &id, NULL), STATUS_OK);
+    assert_int_equal(identity_boot(disk, cluster_a, node_a, 0, 11, &id, NULL), STATUS_OK);
     disk_sim_begin_torn_write(disk, true);
-    assert_int_equal(identity_boot(disk, cluster_a, node_a, 0, &id, NULL), STATUS_OK);
+    assert_int_equal(identity_boot(disk, cluster_a, node_a, 0, 11, &id, NULL), STATUS_OK);
     assert_int_equal(id.incarnation, 2);
     size_t count = disk_sim_torn_count(disk);
     assert_true(count >= 5);
@@ -175,7 +189,7 @@ static void test_identity__a_crash_at_any_point_leaves_old_or_new(void **state)
         for (uint64_t seed = 0; seed < 20; seed++) {
             struct disk *copy = disk_sim_copy(disk, seed);
             disk_sim_crash_at(copy, cut);
-            assert_int_equal(identity_boot(copy, cluster_a, node_a, 0, &id, NULL), STATUS_OK);
+            assert_int_equal(identity_boot(copy, cluster_a, node_a, 0, 11, &id, NULL), STATUS_OK);
             assert_true(id.incarnation == 3 || (id.incarnation == 2 && cut < count));
             copy->verbs->destroy(&copy);
         }
@@ -189,17 +203,17 @@ static void test_identity__every_failing_call_is_told(void **state)
     uint32_t nth = 1;
     for (; s != STATUS_OK; nth++) {
         struct disk *disk = disk_sim_new(nth);
-        assert_int_equal(identity_boot(disk, cluster_a, node_a, 0, &id, NULL), STATUS_OK);
+        assert_int_equal(identity_boot(disk, cluster_a, node_a, 0, 11, &id, NULL), STATUS_OK);
         disk_sim_faults(disk)->any_eio = nth;
         struct error error = {0};
-        s = identity_boot(disk, cluster_a, node_a, 0, &id, &error);
+        s = identity_boot(disk, cluster_a, node_a, 0, 11, &id, &error);
         disk_sim_faults(disk)->any_eio = 0;
         if (s != STATUS_OK) {
             assert_int_equal(s, STATUS_IO);
             assert_int_equal(error.status, STATUS_IO);
         }
         disk_sim_crash(disk);
-        assert_int_equal(identity_boot(disk, cluster_a, node_a, 0, &id, NULL), STATUS_OK);
+        assert_int_equal(identity_boot(disk, cluster_a, node_a, 0, 11, &id, NULL), STATUS_OK);
         assert_true(id.incarnation >= 2);
         disk->verbs->destroy(&disk);
     }

@@ -402,7 +402,7 @@ static void test_record__damaged_frames_are_corrupt(void **state)
         size_t at;
         uint8_t byte;
     } cases[] = {{0, 0}, {0, 8}, {0, 23}, {0, 32}, {3, 0xff},
-                 {4, 0}, {4, 8}, {5, 1},  {7, 1},  {12, 1}};
+                 {4, 0}, {4, 13}, {5, 1},  {7, 1},  {12, 1}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         uint8_t *copy = exact_copy(buffer_view(&b));
         copy[cases[i].at] = cases[i].byte;
