@@ -406,6 +406,7 @@ static void leave(struct loop *l)
     if (l->leave_by_ms == 0)
         step(l, &event);
     l->leave_by_ms = l->now.now_ms + l->p.options->leave;
+    notify_stopping();
     logline(LOGLINE_INFO, "leaving", "limit_ms=%llu", (unsigned long long)l->p.options->leave);
 }
 

@@ -86,15 +86,21 @@ def ill(run, c):
                     d.stdout.split(b"\n\n")[-1] and d, "status notices the missing node")
     ending = done.stdout.decode().split("\n\n")[-1]
     run.check("does not answer" in ending and "-> start it" in ending and
-              "partitions take no writes" in ending and c.router_addresses[1] in ending,
+              "its keys have a copy less" in ending and c.router_addresses[1] in ending,
               "status names the node, the router, what follows and what to do")
     text, code = seen(c, "status", width=80)
     run.check(code == 5 and
               max(map(len, re.sub(r"\x1b\[[0-9;]*m", "", text).split("\n"))) <= 80,
               "in 80 columns it wraps")
-    done = c.duet("check")
-    run.check(done.returncode == 2 and done.stdout.startswith(b"DUET CRITICAL - ") and
-              b"nodes_down=1;;1;0;3" in done.stdout, "check: critical, for writes are refused")
+    done = wait_for(lambda: (d := c.duet("check")).returncode == 1 and d,
+                    "the other nodes take all writes")
+    run.check(done.stdout.startswith(b"DUET WARNING - ") and
+              b"nodes_down=1;;1;0;3" in done.stdout, "check: a warning, for nobody is refused")
+    c.nodes[0].kill()
+    done = wait_for(lambda: (d := c.duet("check")).returncode == 2 and
+                    b"nodes_down=2" in d.stdout and d, "check notices the second missing node")
+    run.check(done.stdout.startswith(b"DUET CRITICAL - "),
+              "two of three are down: check is critical, for writes are refused")
     done = c.duet("check", "--format", "prometheus")
     run.check(done.returncode == 5 and b'duet_check_node_up{name="n2"} 0' in done.stdout,
               "check --format prometheus shows it")
@@ -102,6 +108,7 @@ def ill(run, c):
     run.check(done.returncode == 3 and done.stdout.count(b"does not answer") == 1,
               "ping: exit code 3, one does not answer")
     c.routers[1].start()
+    c.nodes[0].start()
     c.nodes[1].start()
     c.wait_serving()
 
