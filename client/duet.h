@@ -240,7 +240,8 @@ struct duet_condition {
 };
 
 /* Each returns the operation's code and, where ret_result is not NULL, its result (NULL when the
- * operation was not even taken: bad use, out of memory). reterr is filled unless DUET_OK. */
+ * operation was not even taken: bad use, out of memory). reterr is filled unless DUET_OK.
+ * DUET_NOMEMORY of a write with DUET_IN_DOUBT: it was answered, but the answer could not be kept. */
 DUET_API enum duet_code duet_get(struct duet_client *client, struct duet_slice key,
                                  struct duet_result **ret_result, struct duet_error *reterr);
 
