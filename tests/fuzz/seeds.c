@@ -328,6 +328,8 @@ static void nodes(void)
     node("promise", 2, numbers(MESSAGE_PROMISE));
     node("promised", 2, numbers(MESSAGE_PROMISED));
     node("append", 2, append());
+    node("append_in_chain", 2 | 1 << 4, append());
+    node("append_in_chain_to_the_other", 2 | 3 << 3, append());
     node("ack", 2, numbers(MESSAGE_ACK));
 }
 
