@@ -2,8 +2,8 @@
  * two nodes that also talk to each other, as their code has it.
  *
  * Forged frames come from the other node by all that their receiver can see (sender, incarnations),
- * so they are looked at to the end. A node that finds its disk to be older than what others say ends;
- * here, too, and stays so.
+ * so they are looked at to the end. A node that finds its disk to be older than what others say
+ * ends; here, too, and stays so.
  *
  * Input: events. An octet, its low three bits say what, the next says to which node; then what it
  * needs.
@@ -106,7 +106,8 @@ static void post(struct world *w, struct node_effect *e)
 static void carry_out(struct world *w, uint32_t node, enum status status, struct node_effects *out)
 {
     struct side *s = &w->sides[node];
-    ENSURE(status == STATUS_OK || status == STATUS_CORRUPT); /* neither disk nor memory fails here */
+    /* Neither disk nor memory fails here. */
+    ENSURE(status == STATUS_OK || status == STATUS_CORRUPT);
     if (status != STATUS_OK) {
         s->ended = status;
         return;
@@ -288,8 +289,8 @@ static void chain_entry(struct bytes *body, uint64_t epoch, uint64_t *seq, uint6
     buffer_fini(&out);
 }
 
-/* Have each section go on where the receiver is: a primary with any content, and no mistake in form.
- * `epochs` stays as it is where the receiver has no replica. */
+/* Have each section go on where the receiver is: a primary with any content, and no mistake in
+ * form. A section stays as it is where the receiver has no replica. */
 static void chain(const struct node *node, struct append *m, struct arena *bodies)
 {
     struct bytes *entry = m->entries;
@@ -360,8 +361,8 @@ static void operation(struct world *w, uint32_t node, uint32_t kind, struct byte
     struct bytes key = feed_block(rest), body = feed_block(rest);
     uint64_t digest = partition_digest(key);
     struct buffer out;
-    struct batch m = {1,         1,    &token,       &kind,        &digest, &epoch, &client, &seq,
-                      &ack_below, &ptime_token, &deadline_ms, &key,    &body};
+    struct batch m = {1,    1,          &token,       &kind,        &digest, &epoch, &client,
+                      &seq, &ack_below, &ptime_token, &deadline_ms, &key,    &body};
     buffer_init(&out, LOG_SIZE_MAX);
     ENSURE(codec_pack_batch(&m, &out) == STATUS_OK);
     frame_to(w, node, NODE_REQUEST, buffer_view(&out));

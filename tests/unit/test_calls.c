@@ -76,7 +76,7 @@ struct left {
     struct duet_expiry expiry;
 };
 
-#define KEY duet_text("k")
+#define KEY   duet_text("k")
 #define VALUE duet_text("v")
 #define CALL(name, ...)                                                                            \
     static enum duet_code call_##name(struct left *l)                                              \
