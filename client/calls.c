@@ -187,7 +187,8 @@ struct call {
 
 struct place {
     struct call *call;
-    struct duet_result *result; /* NULL: out of memory, or not taken */
+    bool wanted, writes;        /* is the result wanted; may the operation change something */
+    struct duet_result *result; /* NULL: not wanted, or out of memory */
     enum duet_code code;
     uint32_t flags;
 };
@@ -214,7 +215,12 @@ static void on_done(const struct duet_result *result, void *user)
     struct place *place = user;
     place->code = result->code;
     place->flags = result->flags;
-    place->result = result_dup(result);
+    place->result = place->wanted ? result_dup(result) : NULL;
+    if (place->wanted && place->result == NULL) {
+        /* Nobody will learn what the answer was. */
+        place->code = DUET_NOMEMORY;
+        place->flags |= place->writes ? DUET_IN_DOUBT : DUET_RETRYABLE;
+    }
     ENSURE(sem_post(&place->call->done) == 0);
 }
 
@@ -234,7 +240,8 @@ static enum duet_code run(struct duet_client *client, const struct session_opera
         return refuse_own_thread(reterr);
     struct call call;
     call_init(&call);
-    struct place place = {.call = &call};
+    struct place place = {
+        .call = &call, .wanted = ret_result != NULL, .writes = op->kind == KIND_WRITE};
     enum duet_code code = client_submit(client, op, timeout_ms, false, on_done, &place, reterr);
     if (code == DUET_OK) {
         call_wait(&call, 1);
@@ -245,8 +252,6 @@ static enum duet_code run(struct duet_client *client, const struct session_opera
     call_fini(&call);
     if (ret_result != NULL)
         *ret_result = place.result;
-    else
-        duet_result_free(&place.result);
     return code;
 }
 
@@ -319,7 +324,7 @@ enum duet_code duet_incr(struct duet_client *client, struct duet_slice key, int6
     struct duet_result *result;
     enum duet_code code = run_public(client, &op, &result, reterr);
     /* Behind a value of ours stands a zero byte. */
-    if (code == DUET_OK && ret_sum != NULL && result != NULL && result->has_value)
+    if (code == DUET_OK && ret_sum != NULL && result->has_value)
         *ret_sum = strtoll(result->value.data, NULL, 10);
     if (ret_result != NULL)
         *ret_result = result;
@@ -377,7 +382,7 @@ enum duet_code duet_get_expiry(struct duet_client *client, struct duet_slice key
     struct duet_result *result;
     enum duet_code code = run_public(client, &op, &result, reterr);
     *ret = (struct duet_expiry){0, 0};
-    if (code == DUET_OK && (result == NULL || !duet_result_expiry(result, ret)))
+    if (code == DUET_OK && !duet_result_expiry(result, ret))
         code = fault_set(reterr, DUET_MALFORMED, "the expiry in the answer does not decode");
     duet_result_free(&result);
     return code;
@@ -424,6 +429,8 @@ static enum duet_code run_many(struct duet_client *client, nth_operation *nth, c
     for (size_t i = 0; i < count; i++) {
         struct duet_operation op = nth(items, i);
         places[i].call = &call;
+        places[i].wanted = true;
+        places[i].writes = op.kind != DUET_GET;
         submit_nth(client, &op, &places[i]);
     }
     call_wait(&call, count);
@@ -514,7 +521,7 @@ static enum duet_code unpack_page(struct duet_scan *scan, struct duet_slice valu
     struct bytes next = scan->page.next;
     buffer_clear(&scan->cursor);
     if (buffer_append(&scan->cursor, next) != STATUS_OK)
-        return fault_set(reterr, DUET_MALFORMED, "the cursor of the scan is too long");
+        return fault_set(reterr, DUET_NOMEMORY, "out of memory");
     scan->over = next.size == 0;
     return DUET_OK;
 }
@@ -528,8 +535,6 @@ static enum duet_code fetch_page(struct duet_scan *scan, struct duet_error *rete
     };
     struct duet_result *result;
     enum duet_code code = run(scan->client, &op, 0, &result, reterr);
-    if (code == DUET_OK && result == NULL)
-        code = fault_set(reterr, DUET_NOMEMORY, "out of memory");
     if (code == DUET_OK)
         code = unpack_page(scan, result->value, reterr);
     duet_result_free(&result);

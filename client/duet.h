@@ -287,7 +287,8 @@ struct duet_condition {
 
 /* Read a key. As all calls of this part it returns the operation's code and, where ret_result is
  * not NULL, its result (NULL when the operation was not even taken: bad use, out of memory); reterr
- * is filled unless DUET_OK. Thread-safe. */
+ * is filled unless DUET_OK. DUET_NOMEMORY of a write with DUET_IN_DOUBT: it was answered, but the
+ * answer could not be kept. Thread-safe. */
 DUET_API enum duet_code duet_get(struct duet_client *client, struct duet_slice key,
                                  struct duet_result **ret_result, struct duet_error *reterr);
 

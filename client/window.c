@@ -474,7 +474,9 @@ static void add(struct window *w, struct run *run, const struct slot *slot)
     w->kinds[run->count] = slot->kind;
     w->keys[run->count] = bytes_of(payload.data, slot->key_size);
     w->operations[run->count] =
-        bytes_of(payload.data + slot->key_size, payload.size - slot->key_size);
+        slot->key_size == payload.size
+            ? BYTES_EMPTY
+            : bytes_of(payload.data + slot->key_size, payload.size - slot->key_size);
     run->count++;
     run->size += payload.size + 16;
     if (slot->deadline_ms > run->deadline_ms)

@@ -77,8 +77,8 @@ static bool address_good(const char *address)
 {
     const char *colon = strrchr(address, ':');
     uint32_t port;
-    return quotable(address) && strncmp(address, "tcp://", 6) == 0 &&
-           colon != NULL && colon > address + 6 && number_parse(colon + 1, 65533, &port) && port > 0;
+    return quotable(address) && strncmp(address, "tcp://", 6) == 0 && colon != NULL &&
+           colon > address + 6 && number_parse(colon + 1, 65533, &port) && port > 0;
 }
 
 /* ------------------------------------------------------------------ reading */

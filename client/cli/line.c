@@ -8,8 +8,8 @@ static const char *parse_tsv(enum text_format key_format, struct bytes line, str
         return "no tab between key and value";
     struct bytes before = bytes_of(line.data, (size_t)(tab - line.data));
     struct bytes behind = bytes_of(tab + 1, line.size - before.size - 1);
-    enum status s = key_format == TEXT_RAW ? text_unescape(before, key)
-                                           : text_decode(key_format, before, key);
+    enum status s =
+        key_format == TEXT_RAW ? text_unescape(before, key) : text_decode(key_format, before, key);
     if (s == STATUS_USAGE && key_format != TEXT_RAW)
         return "the key is not in the format that --key-format says";
     if (s == STATUS_OK)

@@ -13,7 +13,8 @@
 enum line_format { LINE_TSV, LINE_JSONL };
 
 /* Replace key and value by what line (without its newline) says. key_format is that of TSV's keys;
- * TEXT_RAW means with escapes. NULL, or what is wrong, for people; then key and value hold anything. */
+ * TEXT_RAW means with escapes. NULL, or what is wrong, for people; then key and value hold
+ * anything. */
 const char *line_parse(enum line_format format, enum text_format key_format, struct bytes line,
                        struct buffer *key, struct buffer *value);
 

@@ -15,8 +15,8 @@
  * would stay with each arena for good. */
 #define KEEP_SIZE_MAX ((size_t)1 << 20)
 
-/* Under AddressSanitizer (gcc and clang tell it differently) a gap that nobody may touch follows each
- * allocation. */
+/* Under AddressSanitizer, which gcc and clang tell in different ways, a gap that nobody may touch
+ * follows each allocation. */
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
 #define GAP_SIZE ALIGNMENT

@@ -4,8 +4,8 @@
  * replay.c calls once for each file of corpus/NAME. What must hold is ENSUREd: not only "it does
  * not crash", but what the headers promise.
  *
- * Inputs that are a sequence of events are read front to back with feed_*(): whatever the bytes are,
- * they mean something, and what is missing at the end reads as zeros.
+ * Inputs that are a sequence of events are read front to back with feed_*(): whatever the bytes
+ * are, they mean something, and what is missing at the end reads as zeros.
  */
 #ifndef TESTS_FUZZ_FUZZ_H
 #define TESTS_FUZZ_FUZZ_H

@@ -134,8 +134,7 @@ static void answer(struct world *w, uint32_t router, struct bytes *rest)
         flags[i] = all_flags;
         values[i] = value;
     }
-    struct answer m = {CLIENT_ID, 5,     w->seqs_count, w->seqs, statuses,
-                       flags,     zeros, zeros,         values};
+    struct answer m = {CLIENT_ID, 5, w->seqs_count, w->seqs, statuses, flags, zeros, zeros, values};
     buffer_init(&out, (size_t)4 << 20);
     ENSURE(codec_pack_answer(MESSAGE_ANSWER, &m, &out) == STATUS_OK);
     w->seqs_count = 0;

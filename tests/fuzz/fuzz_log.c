@@ -3,8 +3,8 @@
  * Input: an octet that says how the rest is meant:
  *   0  records: framed ones, as in a group
  *   1  one segment, byte for byte
- *   2  one segment, built: groups with good checksums around what the input says, so that the reader
- *      is not stopped by the first wrong bit
+ *   2  one segment, built: groups with good checksums around what the input says, so that the
+ *      reader is not stopped by the first wrong bit
  */
 #include "storage/segment.h"
 #include "storage/log.h"
@@ -220,7 +220,8 @@ static size_t put_groups(uint8_t *file, size_t at, uint64_t *lsn, struct bytes *
 
 static void put_footer(uint8_t *file, size_t at, uint64_t last_lsn)
 {
-    struct segment_footer f = {.number = 1, .node_tag = TAG, .last_lsn = last_lsn, .groups_end = at};
+    struct segment_footer f = {
+        .number = 1, .node_tag = TAG, .last_lsn = last_lsn, .groups_end = at};
     segment_footer_encode(file + FILE_MAX - segment_footer_size(0), &f, NULL);
 }
 

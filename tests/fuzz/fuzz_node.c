@@ -2,8 +2,8 @@
  * two nodes that also talk to each other, as their code has it.
  *
  * Forged frames come from the other node by all that their receiver can see (sender, incarnations),
- * so they are looked at to the end. A node that finds its disk to be older than what others say ends;
- * here, too, and stays so.
+ * so they are looked at to the end. A node that finds its disk to be older than what others say
+ * ends; here, too, and stays so.
  *
  * Input: events. An octet, its low three bits say what, the next says to which node; then what it
  * needs.
@@ -106,7 +106,8 @@ static void post(struct world *w, struct node_effect *e)
 static void carry_out(struct world *w, uint32_t node, enum status status, struct node_effects *out)
 {
     struct side *s = &w->sides[node];
-    ENSURE(status == STATUS_OK || status == STATUS_CORRUPT); /* neither disk nor memory fails here */
+    /* Neither disk nor memory fails here. */
+    ENSURE(status == STATUS_OK || status == STATUS_CORRUPT);
     if (status != STATUS_OK) {
         s->ended = status;
         return;
@@ -267,6 +268,68 @@ static void forge(const struct world *w, uint32_t to, struct bytes frame, struct
     arena_fini(&arena);
 }
 
+/* Make body the entry behind the one whose seq and hash are given, as far as the chain goes. */
+static void chain_entry(struct bytes *body, uint64_t epoch, uint64_t *seq, uint64_t *hash,
+                        struct arena *bodies)
+{
+    struct entry e;
+    struct buffer out;
+    if (record_entry_decode(*body, &e) != STATUS_OK)
+        return;
+    e.epoch = e.epoch < epoch ? e.epoch : epoch;
+    e.seq = ++*seq;
+    e.prev_hash = *hash;
+    buffer_init(&out, LOG_SIZE_MAX);
+    ENSURE(record_entry_encode(&e, &out) == STATUS_OK);
+    *hash = record_entry_hash(buffer_view(&out), e.prev_hash);
+    uint8_t *copy = arena_alloc(bodies, out.size);
+    ENSURE(copy != NULL);
+    memcpy(copy, out.data, out.size);
+    *body = bytes_of(copy, out.size);
+    buffer_fini(&out);
+}
+
+/* Have each section go on where the receiver is: a primary with any content, and no mistake in
+ * form. A section stays as it is where the receiver has no replica. */
+static void chain(const struct node *node, struct append *m, struct arena *bodies)
+{
+    struct bytes *entry = m->entries;
+    for (size_t i = 0; i < m->count; i++) {
+        struct node_replica_view r;
+        uint64_t hash;
+        bool known = node_replica(node, m->partitions[i], &r) &&
+                     node_entry_hash(node, m->partitions[i], r.last_seq, &hash);
+        uint64_t seq = known ? r.last_seq : 0;
+        if (known) {
+            m->epochs[i] = r.promised_epoch;
+            m->prev_seqs[i] = r.last_seq;
+            m->prev_hashes[i] = hash;
+            m->commit_seqs[i] %= r.last_seq + 1;
+        }
+        for (uint32_t k = 0; k < m->entry_counts[i]; k++, entry++)
+            if (known)
+                chain_entry(entry, r.promised_epoch, &seq, &hash, bodies);
+    }
+}
+
+static void chained(struct world *w, uint32_t to, struct bytes frame, struct buffer *out)
+{
+    struct arena arena, bodies;
+    struct append m;
+    arena_init(&arena);
+    arena_init(&bodies);
+    arena_reset(&bodies, LOG_SIZE_MAX);
+    if (codec_unpack_append(frame, &arena, &m) == STATUS_OK) {
+        m.sender = 1 - to;
+        m.incarnation = w->sides[1 - to].incarnation;
+        m.target_incarnation = w->sides[to].incarnation;
+        chain(w->sides[to].node, &m, &bodies);
+        ENSURE(codec_pack_append(&m, out) == STATUS_OK);
+    }
+    arena_fini(&arena);
+    arena_fini(&bodies);
+}
+
 static void frame_to(struct world *w, uint32_t node, enum node_event_kind kind, struct bytes frame)
 {
     uint8_t *copy = fuzz_copy(frame);
@@ -276,11 +339,14 @@ static void frame_to(struct world *w, uint32_t node, enum node_event_kind kind, 
     free(copy);
 }
 
-static void forged(struct world *w, uint32_t node, struct bytes frame)
+static void forged(struct world *w, uint32_t node, bool in_chain, struct bytes frame)
 {
     struct buffer out;
     buffer_init(&out, LOG_SIZE_MAX);
-    forge(w, node, frame, &out);
+    if (in_chain)
+        chained(w, node, frame, &out);
+    else
+        forge(w, node, frame, &out);
     if (out.size > 0)
         frame_to(w, node, NODE_PEER, buffer_view(&out));
     buffer_fini(&out);
@@ -295,8 +361,8 @@ static void operation(struct world *w, uint32_t node, uint32_t kind, struct byte
     struct bytes key = feed_block(rest), body = feed_block(rest);
     uint64_t digest = partition_digest(key);
     struct buffer out;
-    struct batch m = {1,         1,    &token,       &kind,        &digest, &epoch, &client, &seq,
-                      &ack_below, &ptime_token, &deadline_ms, &key,    &body};
+    struct batch m = {1,    1,          &token,       &kind,        &digest, &epoch, &client,
+                      &seq, &ack_below, &ptime_token, &deadline_ms, &key,    &body};
     buffer_init(&out, LOG_SIZE_MAX);
     ENSURE(codec_pack_batch(&m, &out) == STATUS_OK);
     frame_to(w, node, NODE_REQUEST, buffer_view(&out));
@@ -314,7 +380,7 @@ static void event(struct world *w, struct bytes *rest)
         frame_to(w, node, NODE_PEER, feed_block(rest));
         return;
     case FORGED:
-        forged(w, node, feed_block(rest));
+        forged(w, node, (more & 1) != 0, feed_block(rest));
         return;
     case OPERATION:
         operation(w, node, KIND_READ + more % KIND_SCAN, rest);

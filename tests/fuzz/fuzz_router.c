@@ -17,7 +17,16 @@
 #define DEADLINE_MAX_MS 500
 #define EVENTS_MAX      64
 
-enum event { FROM_CLIENT, FROM_NODE, RESULTS, TIME, LINK, CLIENT_GONE, CLIENT_SLOW, FROM_CLIENT_REQ };
+enum event {
+    FROM_CLIENT,
+    FROM_NODE,
+    RESULTS,
+    TIME,
+    LINK,
+    CLIENT_GONE,
+    CLIENT_SLOW,
+    FROM_CLIENT_REQ,
+};
 
 static const char *const addresses[NODES] = {"tcp://127.0.0.1:7500", "tcp://127.0.0.1:7503"};
 

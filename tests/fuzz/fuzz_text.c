@@ -1,8 +1,8 @@
 /* Keys and values as text: what the CLI makes of the words and lines that people and programs give
  * it, and what it prints.
  *
- * Input: an octet that chooses a row of `forms`, then the bytes. Each row takes the bytes both ways:
- * as text that somebody wrote, and as data that is to be printed.
+ * Input: an octet that chooses a row of `forms`, then the bytes. Each row takes the bytes both
+ * ways: as text that somebody wrote, and as data that is to be printed.
  */
 #include <stdio.h>
 

@@ -216,7 +216,6 @@ static void clients(void)
 
 /* ---- Node ---- */
 
-
 static void node(const char *name, uint32_t what, struct bytes content)
 {
     octet(what);
@@ -299,9 +298,9 @@ static struct bytes batch(void)
 
 static void writes(void)
 {
-    static const char *const names[] = {"check", "put",      "put_keep_expiry", "delete",
-                                        "increment", "decimal", "append_value", "set_range",
-                                        "set_expiry"};
+    static const char *const names[] = {"check",        "put",       "put_keep_expiry",
+                                        "delete",       "increment", "decimal",
+                                        "append_value", "set_range", "set_expiry"};
     for (uint32_t mutation = 0; mutation <= MUTATION_SET_EXPIRY; mutation++) {
         struct write w = {.mutation = (enum mutation)mutation, .want = WANT_NEW, .delta = 1};
         w.precondition = (enum precondition)(mutation % 3);
@@ -328,6 +327,8 @@ static void nodes(void)
     node("promise", 2, numbers(MESSAGE_PROMISE));
     node("promised", 2, numbers(MESSAGE_PROMISED));
     node("append", 2, append());
+    node("append_in_chain", 2 | 1 << 4, append());
+    node("append_in_chain_to_the_other", 2 | 3 << 3, append());
     node("ack", 2, numbers(MESSAGE_ACK));
 }
 

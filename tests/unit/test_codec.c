@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "proto/limits.h"
+#include "tests/unit/failing_memory.h"
 
 #define OUT_SIZE_MAX (32u << 20)
 #define FLIPS_COUNT  3000
@@ -1270,6 +1271,56 @@ static void test_codec__the_largest_value_passes_and_a_larger_frame_does_not(voi
 
 #define CASE(name) cmocka_unit_test_setup_teardown(test_codec__##name, setup, teardown)
 
+/* ---- Memory that runs out -------------------------------------------------------------------- */
+
+/* Pack door's sample with the allocation after `after` others failing. True when one failed. */
+static bool pack_fails(const struct door *door, uint64_t after)
+{
+    struct buffer out;
+    buffer_init(&out, OUT_SIZE_MAX);
+    failing_memory_arm(after);
+    enum status s = door->sample(&out);
+    bool failed = failing_memory_disarm();
+    assert_int_equal(s, failed ? STATUS_NOMEMORY : STATUS_OK);
+    assert_true(!failed || out.size == 0);
+    buffer_fini(&out);
+    return failed;
+}
+
+/* The same for unpacking, into an arena that has no memory yet, and packing what came out. */
+static bool again_fails(const struct door *door, struct bytes packed, uint64_t after)
+{
+    struct arena arena;
+    struct buffer out;
+    arena_init(&arena);
+    arena_reset(&arena, 1 << 20);
+    buffer_init(&out, OUT_SIZE_MAX);
+    failing_memory_arm(after);
+    enum status s = door->again(packed, &arena, &out);
+    bool failed = failing_memory_disarm();
+    /* Without memory a message cannot be told from one that does not decode. */
+    assert_true(failed ? s == STATUS_NOMEMORY || s == STATUS_MALFORMED : s == STATUS_OK);
+    assert_true(failed ? out.size == 0 : bytes_equal(buffer_view(&out), packed));
+    arena_fini(&arena);
+    buffer_fini(&out);
+    return failed;
+}
+
+/* Two scenarios for each door. Leaks are AddressSanitizer's to see. */
+static void test_codec__any_allocation_may_fail(void **state)
+{
+    struct fixture *f = *state;
+    for (size_t i = 0; i < DOORS_COUNT; i++) {
+        struct bytes packed = sample(&doors[i], &f->out);
+        uint64_t packs = 0, agains = 0;
+        while (pack_fails(&doors[i], packs))
+            packs++;
+        while (again_fails(&doors[i], packed, agains))
+            agains++;
+        assert_true(packs > 0 && agains > 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1305,6 +1356,7 @@ int main(void)
         CASE(a_page_of_as_many_keys_as_allowed_fits),
         CASE(a_frame_cannot_take_more_memory_than_its_cap),
         CASE(the_largest_value_passes_and_a_larger_frame_does_not),
+        CASE(any_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
