@@ -98,7 +98,7 @@ static const char *parse_tsv(struct import *im, struct bytes line)
 {
     const uint8_t *tab = line.size == 0 ? NULL : memchr(line.data, '\t', line.size);
     if (tab == NULL)
-        return "no tab between key and value";
+        return "no tab between key and value (--format tsv; the other one is jsonl)";
     struct bytes key = bytes_of(line.data, (size_t)(tab - line.data));
     struct bytes value = bytes_of(tab + 1, line.size - key.size - 1);
     enum status s = im->key_format == TEXT_RAW ? text_unescape(key, &im->key)
