@@ -657,8 +657,8 @@ static void explain_connection(struct duet_client *c, struct duet_error *reterr)
     struct error refusal = *session_last_refusal(c->session);
     pthread_mutex_unlock(&c->lock);
     if (refusal.status != STATUS_OK)
-        fault_set(reterr, DUET_NOCONNECTION, "the router at %s refuses: %.100s", routers,
-                  refusal.message);
+        fault_set(reterr, DUET_NOCONNECTION, "%s refuses: %.100s; is that a router's address?",
+                  routers, refusal.message);
     else
         fault_set(reterr, DUET_NOCONNECTION,
                   "no router answers at %s; is one running there, and is the address right?",

@@ -155,14 +155,21 @@ static void print_json(const struct context *c, const struct load_plan *plan,
     command_print_json(c, object);
 }
 
+/* Four digits are enough for people, and the line fits 80 columns. */
+static int digits_of(double ms)
+{
+    return ms < 10 ? 3 : ms < 100 ? 2 : ms < 1000 ? 1 : 0;
+}
+
 static void print_latency(const char *name, const struct histogram *h)
 {
     if (h->count == 0)
         return;
     printf("%-6s", name);
-    for (size_t i = 0; i < sizeof quantiles / sizeof *quantiles; i++)
-        printf("  %s %.3f", quantiles[i].name,
-               (double)histogram_quantile(h, quantiles[i].per_10000) / 1e6);
+    for (size_t i = 0; i < sizeof quantiles / sizeof *quantiles; i++) {
+        double ms = (double)histogram_quantile(h, quantiles[i].per_10000) / 1e6;
+        printf("  %s %.*f", quantiles[i].name, digits_of(ms), ms);
+    }
     puts(" ms");
 }
 

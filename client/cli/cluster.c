@@ -201,12 +201,12 @@ static void print_reading(const struct reading *r)
 {
     char text[48];
     if (r->code == DUET_OK)
-        printf("%-10s %s, a value of %zu bytes\n", "version", command_version(r->version, text),
-               r->size);
+        printf("%-10s %s, a value of %zu byte%s\n", "version", command_version(r->version, text),
+               r->size, r->size == 1 ? "" : "s");
     else
         printf("%-10s %s\n", r->code == DUET_NOTFOUND ? "version" : "FAILS",
                r->code == DUET_NOTFOUND ? "none: there is no such key" : r->error.message);
-    printf("%-10s in %.2f ms, through %s\n", "read", r->ms, r->router);
+    printf("%-10s in %.2f ms, via %s\n", "read", r->ms, r->router);
 }
 
 static void print_sources(const struct survey *s)
@@ -227,7 +227,7 @@ static void explain_table(const struct context *c, const struct survey *s,
     struct bytes key = buffer_view(&place->key), tag = partition_hash_tag(key);
     print_bytes(c, "key", key);
     print_bytes(c, "hash tag", tag);
-    printf("%-10s %016llx, the first 8 bytes of the hash tag's SHA-256\n", "digest",
+    printf("%-10s %016llx (SHA-256 of the tag)\n", "digest",
            (unsigned long long)place->digest);
     printf("%-10s %u of %u\n", "partition", place->partition, s->map->partition_count);
     printf("%-10s %llu%s\n", "epoch", (unsigned long long)p->epoch,

@@ -5,10 +5,15 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "client/cli/style.h"
 #include "proto/limits.h"
 
 #define CONNECT_WAIT_MS 2000 /* a router that listens answers within this time */
 #define QUIET_WAIT_MS   300  /* when nobody has asked for anything yet */
+
+#define MESSAGE_SIZE_MAX 2048 /* what is longer is cut off */
+
+#define VALUE_TOOBIG "the value is larger than %d bytes; spread it over several keys"
 
 #define VALUE_HELP                                                                                 \
     "VALUE is taken as it is; - reads it from stdin, to the last byte.\n"                          \
@@ -19,7 +24,8 @@ const char *const command_sections[SECTIONS_COUNT] = {"Keys", "Many keys", "The 
 
 const struct command commands[] = {
     {SECTION_KEYS, "get", "KEY", "print the value of a key", 0, OUTPUTS_ALL, keys_get,
-     "On a terminal a newline follows the value; elsewhere, and with -o raw, nothing does.\n"},
+     "On a terminal a newline follows the value; elsewhere, and with -o raw, nothing\n"
+     "does.\n"},
     {SECTION_KEYS, "put", "KEY VALUE", "store a value", FLAG_CONDITION | FLAG_EXPIRY, OUTPUTS_ALL,
      keys_put, VALUE_HELP},
     {SECTION_KEYS, "del", "KEY", "delete a key", FLAG_CONDITION, OUTPUTS_ALL, keys_del, ""},
@@ -28,8 +34,8 @@ const struct command commands[] = {
      "The value is a decimal 64-bit integer; a key that does not exist counts as 0.\n"},
     {SECTION_KEYS, "add", "KEY NUMBER", "add a decimal number exactly, print the sum", 0,
      OUTPUTS_ALL, keys_add,
-     "A number is [-]digits[.digits] with at most 34 digits, like the sum; a key that does not\n"
-     "exist counts as 0. The sum is written as short as possible.\n"},
+     "A number is [-]digits[.digits] with at most 34 digits, like the sum; a key that\n"
+     "does not exist counts as 0. The sum is written as short as possible.\n"},
     {SECTION_KEYS, "cas", "KEY EXPECTED NEW", "store NEW if the value is EXPECTED", 0, OUTPUTS_ALL,
      keys_cas, VALUE_HELP},
     {SECTION_KEYS, "append", "KEY VALUE", "put a value behind what is there", FLAG_CONDITION,
@@ -38,64 +44,61 @@ const struct command commands[] = {
      FLAG_CONDITION, OUTPUTS_ALL, keys_setrange, "A gap is filled with zero bytes.\n" VALUE_HELP},
     {SECTION_KEYS, "getset", "KEY VALUE", "store a value, print the one before", FLAG_CONDITION,
      OUTPUTS_ALL, keys_getset,
-     "When there was none, nothing is printed, and the command ends with 0 all the same.\n"
-     VALUE_HELP},
+     "When there was none, nothing is printed, and the command ends with 0 all the\n"
+     "same.\n" VALUE_HELP},
     {SECTION_KEYS, "getdel", "KEY", "delete a key, print the value that it had", FLAG_CONDITION,
      OUTPUTS_ALL, keys_getdel, ""},
     {SECTION_KEYS, "expire", "KEY TIME", "let a key go after a time",
      FLAG_CONDITION | FLAG_EXPIRY_CONDITION, OUTPUTS_ALL, keys_expire,
-     "TIME is 500ms, 10s, 5m, 2h, 7d; a number alone is seconds. The primary's clock counts.\n"},
+     "TIME is 500ms, 10s, 5m, 2h, 7d; a number alone is seconds. The primary's clock\n"
+     "counts.\n"},
     {SECTION_KEYS, "persist", "KEY", "take away a key's expiry", FLAG_CONDITION, OUTPUTS_ALL,
      keys_persist, ""},
     {SECTION_KEYS, "ttl", "KEY", "print how long a key still has, in ms", 0, OUTPUTS_ALL, keys_ttl,
      "Prints 'none' when it has no expiry.\n"},
 
     {SECTION_MANY, "mget", "KEY...", "print the values of many keys", 0, OUTPUTS_ALL, keys_mget,
-     "One line for each: key, tab, value, with \\t \\n \\\\ for tab, newline and backslash.\n"},
+     "One line for each: key, tab, value, with \\t \\n \\\\ for tab, newline and\n"
+     "backslash.\n"},
     {SECTION_MANY, "mput", "KEY VALUE [KEY VALUE]...", "store many values, each on its own", 0,
      OUTPUTS_ALL, keys_mput, ""},
     {SECTION_MANY, "import", "[FILE]", "store the records of a file or of stdin", FLAG_TRANSFER,
      OUTPUTS_REPORT, transfer_import,
-     "tsv:   a line is key, tab, value; in both, tab, newline and backslash are written \\t \\n "
-     "\\\\\n"
-     "jsonl: a line is {\"key\": \"...\", \"value\": \"...\"}; what is not UTF-8 is written in "
-     "base64 as\n"
-     "       \"key64\", \"value64\"\n"
+     "tsv:   a line is key, tab, value; in both, tab, newline and backslash are\n"
+     "       written \\t \\n \\\\\n"
+     "jsonl: a line is {\"key\": \"...\", \"value\": \"...\"}; what is not UTF-8 is\n"
+     "       written in base64 as \"key64\", \"value64\"\n"
      "Without --format the name's end decides (.jsonl, .json), otherwise tsv.\n"},
     {SECTION_MANY, "export", "", "print all records", FLAG_TRANSFER,
      OUTPUTS_TEXT | 1u << OUTPUT_JSONL, transfer_export,
-     "The formats are those of import. The order is that of the keys' SHA-256. It is no snapshot:\n"
-     "what is written meanwhile may or may not be seen.\n"},
+     "The formats are those of import. The order is that of the keys' SHA-256. It is\n"
+     "no snapshot: what is written meanwhile may or may not be seen.\n"},
 
     {SECTION_CLUSTER, "status", "", "show the cluster: what works, what does not, what to do", 0,
      OUTPUTS_REPORT, screen_run,
-     "Asks every router that is named and every node, each by itself. What is wrong stands last, "
-     "with\n"
-     "what to do about it. Ends with 0 only if all is well.\n"},
+     "Asks every router that is named and every node, each by itself. What is wrong\n"
+     "stands last, with what to do about it. Ends with 0 only if all is well.\n"},
     {SECTION_CLUSTER, "explain", "KEY", "show everything about the place of a key", 0,
      OUTPUTS_REPORT, cluster_explain,
-     "Hash tag, digest, partition, epoch, primary and copies with their addresses, the key's "
-     "version,\n"
-     "and which routers say so. The key is read, as get does it.\n"},
+     "Hash tag, digest, partition, epoch, primary and copies with their addresses,\n"
+     "the key's version, and which routers say so. The key is read, as get does it.\n"},
     {SECTION_CLUSTER, "where", "KEY", "show which nodes hold a key", 0, OUTPUTS_REPORT,
      cluster_where, "The map's answer alone; nothing is read. See explain.\n"},
     {SECTION_CLUSTER, "check", "", "report the cluster's health to a monitor", FLAG_CHECK,
      OUTPUTS_TEXT, check_run,
-     "nagios:     one line with performance data; ends with 0 ok, 1 warning (something is down, "
-     "nobody\n"
-     "            is refused), 2 critical, 3 unknown\n"
+     "nagios:     one line with performance data; ends with 0 ok, 1 warning\n"
+     "            (something is down, nobody is refused), 2 critical, 3 unknown\n"
      "prometheus: metrics as text, for the textfile collector; ends as status does\n"},
     {SECTION_CLUSTER, "ping", "", "ask each router whether it is there", FLAG_PING, OUTPUTS_REPORT,
      ping_run, "Answered by the loop that serves. Ends with 3 when one does not answer.\n"},
     {SECTION_CLUSTER, "bench", "", "measure throughput and latency", FLAG_BENCH, OUTPUTS_REPORT,
      bench_run,
-     "Closed loop: each connection sends --pipeline operations at once and the next when all are\n"
-     "answered. With --rate an open loop: operations are due at even times, --pipeline is how "
-     "many\n"
-     "may be in flight on a connection, and latency counts from when an operation was due. The "
-     "keys\n"
-     "are bench:0000000000 and following (16 bytes); run --mix fill first to read what exists. ^C\n"
-     "ends it early, with figures.\n"},
+     "Closed loop: each connection sends --pipeline operations at once and the next\n"
+     "when all are answered. With --rate an open loop: operations are due at even\n"
+     "times, --pipeline is how many may be in flight on a connection, and latency\n"
+     "counts from when an operation was due. The keys are bench:0000000000 and\n"
+     "following (16 bytes); run --mix fill first to read what exists. ^C ends it\n"
+     "early, with figures.\n"},
 
     {SECTION_SELF, "help", "[COMMAND]", "show help, of one command or of all", 0, OUTPUTS_TEXT,
      help_run, ""},
@@ -105,20 +108,20 @@ const struct command commands[] = {
      "  duet context add prod tcp://10.0.0.1:7400,tcp://10.0.0.2:7400\n"
      "  duet context use prod         from now on; `use default` ends it\n"
      "  duet get apple --context prod this once\n"
-     "Kept in $XDG_CONFIG_HOME/duet/contexts, else ~/.config/duet/contexts. Routers come from\n"
-     "--routers, else --context, DUET_ROUTERS, the context in use, tcp://127.0.0.1:7400.\n"},
+     "Kept in $XDG_CONFIG_HOME/duet/contexts, else ~/.config/duet/contexts. Routers\n"
+     "come from --routers, else --context, DUET_ROUTERS, the context in use,\n"
+     "tcp://127.0.0.1:7400.\n"},
     {SECTION_SELF, "completion", "bash", "print the completion script of a shell", 0, OUTPUTS_TEXT,
      bash_run, "For this shell only:  . <(duet completion bash)\n"},
     {SECTION_SELF, "manual", "", "print the manual page, for man(1)", 0, OUTPUTS_TEXT, manual_run,
      "To read it:  duet manual | man -l -\n"},
     {SECTION_SELF, "repl", "", "read commands from the terminal, or a script from stdin", 0,
      OUTPUTS_ALL, repl_run,
-     "The same as no command at all. A line is split as a shell does it, with quotes; # begins a\n"
-     "comment; quit ends. Flags of the program's own line hold for all commands. On a terminal "
-     "Tab\n"
-     "completes and shows how a command is written; lines are kept in ~/.duet_history, or in\n"
-     "$XDG_STATE_HOME/duet/history. A script goes on after a mistake, and ends with the exit code\n"
-     "of the last command that failed.\n"},
+     "The same as no command at all. A line is split as a shell does it, with quotes;\n"
+     "# begins a comment; quit ends. Flags of the program's own line hold for all\n"
+     "commands. On a terminal Tab completes and shows how a command is written; lines\n"
+     "are kept in ~/.duet_history, or in $XDG_STATE_HOME/duet/history. A script goes\n"
+     "on after a mistake, and ends with the exit code of the last command that failed.\n"},
 };
 const size_t commands_count = sizeof commands / sizeof *commands;
 
@@ -195,16 +198,27 @@ void command_at_line(uint64_t number)
 
 int command_fail(enum duet_code code, const char *format, ...)
 {
+    char line[32] = "", text[MESSAGE_SIZE_MAX];
     va_list args;
     va_start(args, format);
-    fflush(stdout);
-    fputs("duet: ", stderr);
-    if (script_line > 0)
-        fprintf(stderr, "line %llu: ", (unsigned long long)script_line);
-    vfprintf(stderr, format, args);
-    putc('\n', stderr);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    if (script_line > 0)
+        snprintf(line, sizeof line, "line %llu: ", (unsigned long long)script_line);
+    fflush(stdout);
+    int used = fprintf(stderr, "duet: %s", line);
+    style_wrap(stderr, text, style_width(STDERR_FILENO), 6, used);
     return command_exit_code(code, 0);
+}
+
+int command_fail_routers(const struct context *c, enum duet_code code, const char *message)
+{
+    bool addresses = code == DUET_NOCONNECTION || code == DUET_CONFIG || code == DUET_USAGE;
+    if (addresses && c->name != NULL)
+        return command_fail(code, "%s (the address is that of context '%s')", message, c->name);
+    if (!addresses || c->source == NULL)
+        return command_fail(code, "%s", message);
+    return command_fail(code, "%s (the address is %s)", message, c->source);
 }
 
 static struct duet_client *open_client(struct context *c, struct duet_error *reterr)
@@ -251,7 +265,7 @@ struct duet_client *command_client(struct context *c, int *ret_exit)
     struct duet_error error = {.code = DUET_NOMEMORY, .message = "out of memory"};
     c->client = open_client(c, &error);
     if (c->client == NULL) {
-        *ret_exit = command_fail(error.code, "%s", error.message);
+        *ret_exit = command_fail_routers(c, error.code, error.message);
         return NULL;
     }
     uint64_t wait_ms = c->quiet_connect ? QUIET_WAIT_MS : CONNECT_WAIT_MS;
@@ -260,24 +274,28 @@ struct duet_client *command_client(struct context *c, int *ret_exit)
     if (duet_connect(c->client, (uint32_t)wait_ms, &error) == DUET_OK)
         return c->client;
     if (!c->quiet_connect)
-        *ret_exit = command_fail(error.code, "%s", error.message);
+        *ret_exit = command_fail_routers(c, error.code, error.message);
     command_disconnect(c);
     return NULL;
 }
 
 bool command_key(const struct context *c, const char *word, struct buffer *out)
 {
-    const char *formats[] = {"raw", "hex", "base64"};
+    static const char *const formats[] = {
+        "raw", "hex: two digits for each byte, without 0x",
+        "base64: `base64 -w0` writes it, with letters, digits, +, / and = at the end"};
     buffer_clear(out);
     enum status s = text_decode(c->key_format, bytes_text(word), out);
     if (s == STATUS_OK && out->size > 0 && out->size <= KEY_SIZE_MAX)
         return true;
     if (s == STATUS_USAGE)
-        command_fail(DUET_USAGE, "key '%s' is not %s (--key-format)", word, formats[c->key_format]);
+        command_fail(DUET_USAGE, "key '%s' is not %s", word, formats[c->key_format]);
     else if (s == STATUS_OK && out->size == 0)
         command_fail(DUET_USAGE, "the key is empty; a key has 1 to %d bytes", KEY_SIZE_MAX);
     else
-        command_fail(DUET_TOOBIG, "the key is longer than %d bytes", KEY_SIZE_MAX);
+        command_fail(DUET_TOOBIG,
+                     "the key is longer than %d bytes; take a shorter one, or a digest",
+                     KEY_SIZE_MAX);
     return false;
 }
 
@@ -299,7 +317,7 @@ static bool read_stdin(struct buffer *out)
         if (buffer_append(out, bytes_of(block, (size_t)n)) != STATUS_OK)
             break;
     }
-    command_fail(DUET_TOOBIG, "the value is larger than %d bytes", VALUE_SIZE_MAX);
+    command_fail(DUET_TOOBIG, VALUE_TOOBIG, VALUE_SIZE_MAX);
     return false;
 }
 
@@ -317,7 +335,7 @@ bool command_value(const struct context *c, const char *word, struct buffer *out
         return command_stdin(c) && read_stdin(out);
     if (buffer_append(out, bytes_text(word)) == STATUS_OK)
         return true;
-    command_fail(DUET_TOOBIG, "the value is larger than %d bytes", VALUE_SIZE_MAX);
+    command_fail(DUET_TOOBIG, VALUE_TOOBIG, VALUE_SIZE_MAX);
     return false;
 }
 

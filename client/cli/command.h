@@ -35,14 +35,16 @@ struct context {
     struct flags flags;
     enum command_output output;
     enum text_format key_format;
-    const char *routers;        /* flags, environment, the context in use, or the default */
-    struct contexts_entry *entry; /* where routers lie that come from a context */
-    const char *name;           /* of the context, or NULL */
-    struct duet_client *client; /* opened when first needed */
-    char *client_for;           /* the settings that it was opened with */
-    bool quiet_connect;         /* to fail to connect, soon and without words, is no accident */
-    bool stdin_taken;           /* by the script of commands */
-    int words_count;            /* behind the command's name */
+    const struct command *command; /* that runs */
+    const char *routers;           /* flags, environment, the context in use, or the default */
+    const char *source;            /* of routers, for people; NULL: name says it, or the line */
+    struct contexts_entry *entry;  /* where routers lie that come from a context */
+    const char *name;              /* of the context, or NULL */
+    struct duet_client *client;    /* opened when first needed */
+    char *client_for;              /* the settings that it was opened with */
+    bool quiet_connect;            /* to fail to connect, soon and without words, is no accident */
+    bool stdin_taken;              /* by the script of commands */
+    int words_count;               /* behind the command's name */
     char **words;
 };
 
@@ -78,6 +80,8 @@ void command_words_range(const struct command *command, int *ret_min, int *ret_m
 /* The client, connected; NULL: why was printed, *ret_exit says how to end. */
 struct duet_client *command_client(struct context *c, int *ret_exit);
 void command_disconnect(struct context *c);
+/* command_fail() about the routers' addresses: it tells where they come from. */
+int command_fail_routers(const struct context *c, enum duet_code code, const char *message);
 
 /* Print "duet: ..." and return the exit code of this outcome. */
 int command_fail(enum duet_code code, const char *format, ...)

@@ -224,6 +224,8 @@ static int list(const struct context *c)
             printf("%c %-16s %s\n", current ? '*' : ' ', entry.name, entry.routers);
         }
     }
+    if (!command_json(c) && isatty(STDOUT_FILENO) && !contexts_entry(0, &entry, &current))
+        puts("there is none yet; duet context add NAME ROUTERS makes one");
     if (command_json(c))
         command_print_json_list(c, array);
     else

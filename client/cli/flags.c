@@ -1,11 +1,11 @@
 #include "client/cli/flags.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define WORD_SIZE_MAX 32
-#define LEFT_WIDTH    26 /* of --help */
 
 const struct flag_row flags_rows[] = {
 #define X(kind, name, letter, def, group, value, sentence)                                         \
@@ -44,7 +44,7 @@ const char *flags_similar(const char *word, const char *const *candidates, size_
     size_t best_distance = 3;
     for (size_t i = 0; i < count; i++) {
         size_t d = distance(word, candidates[i]);
-        if (d < best_distance && d < strlen(candidates[i])) {
+        if (d < best_distance && d < strlen(candidates[i]) && d < strlen(word)) {
             best = candidates[i];
             best_distance = d;
         }
@@ -65,18 +65,23 @@ int flags_choice(const char *choices, const char *text)
     }
 }
 
-/* "a|b|c" as "a, b, c". */
+const char *flags_choices(const char *choices, char *text)
+{
+    size_t used = 0;
+    for (const char *c = choices; *c != 0 && used + 3 < FLAGS_CHOICES_SIZE; c++) {
+        text[used++] = *c == '|' ? ',' : *c;
+        if (*c == '|')
+            text[used++] = ' ';
+    }
+    text[used] = 0;
+    return text;
+}
+
 static enum status wrong_choice(const struct flag_row *row, const char *text, struct error *reterr)
 {
-    char list[128] = {0}, name[FLAGS_LONG_SIZE];
-    size_t used = 0;
-    for (const char *c = row->value; *c != 0 && used + 3 < sizeof list; c++) {
-        list[used++] = *c == '|' ? ',' : *c;
-        if (*c == '|')
-            list[used++] = ' ';
-    }
+    char list[FLAGS_CHOICES_SIZE], name[FLAGS_LONG_SIZE];
     return error_set(reterr, STATUS_USAGE, "%s: '%s' is none of %s", flags_long(row, name), text,
-                     list);
+                     flags_choices(row->value, list));
 }
 
 static enum status set_uint(const struct flag_row *row, void *to, const char *text,
@@ -86,8 +91,8 @@ static enum status set_uint(const struct flag_row *row, void *to, const char *te
     errno = 0;
     unsigned long long number = strtoull(text, &end, 10);
     if (errno != 0 || end == text || *end != 0 || text[0] == '-')
-        return error_set(reterr, STATUS_USAGE, "%s: '%s' is not a number", flags_long(row, name),
-                         text);
+        return error_set(reterr, STATUS_USAGE, "%s: '%s' is not a number; write %s=%s, %s",
+                         flags_long(row, name), text, name, row->value, row->sentence);
     *(uint64_t *)to = number;
     return STATUS_OK;
 }
@@ -176,8 +181,10 @@ static enum status unknown(const char *arg, size_t size, struct error *reterr)
         word[i - 2] = arg[i] == '-' ? '_' : arg[i];
     const char *similar = arg[1] == '-' ? flags_similar(word, names, ROWS_COUNT) : NULL;
     if (similar == NULL)
-        return error_set(reterr, STATUS_USAGE, "unknown flag '%.*s'; see duet help", (int)size,
-                         arg);
+        return error_set(reterr, STATUS_USAGE,
+                         "unknown flag '%.*s'; `duet help COMMAND` lists the flags, and a word "
+                         "that begins with - stands behind --",
+                         (int)size, arg);
     char name[FLAGS_LONG_SIZE];
     return error_set(reterr, STATUS_USAGE, "unknown flag '%.*s'; did you mean %s?", (int)size, arg,
                      flags_long(find_long(similar, strlen(similar)), name));
@@ -211,8 +218,8 @@ static enum status parse_one(int argc, char **argv, int *i, struct flags *flags,
     if (value == NULL && *i + 1 < argc)
         value = argv[++*i];
     if (value == NULL)
-        return error_set(reterr, STATUS_USAGE, "%.*s needs a value (%s)", (int)size, arg,
-                         row->value);
+        return error_set(reterr, STATUS_USAGE, "%.*s needs a value (%s): %s", (int)size, arg,
+                         row->value, row->sentence);
     return set_flag(row, flags, value, reterr);
 }
 
@@ -235,25 +242,8 @@ enum status flags_parse(int argc, char **argv, struct flags *flags, char **words
     return STATUS_OK;
 }
 
-void flags_print(FILE *to, unsigned groups)
+bool flags_default_shown(const struct flag_row *row)
 {
-    for (size_t i = 0; i < ROWS_COUNT; i++) {
-        const struct flag_row *row = &flags_rows[i];
-        if ((row->group & groups) == 0)
-            continue;
-        char left[96], name[FLAGS_LONG_SIZE], letter[8] = "    ";
-        if (row->letter != 0)
-            snprintf(letter, sizeof letter, "-%c, ", row->letter);
-        int used = snprintf(left, sizeof left, "%s%s%s%s", letter, flags_long(row, name),
-                            row->value[0] != 0 ? "=" : "", row->value);
-        bool shown =
-            row->kind != FLAG_KIND_BOOL && row->default_text != NULL && row->default_text[0] != 0;
-        /* What is wide gets a line of its own. */
-        if (used <= LEFT_WIDTH)
-            fprintf(to, "  %-*s ", LEFT_WIDTH, left);
-        else
-            fprintf(to, "  %s\n%*s", left, LEFT_WIDTH + 3, "");
-        fprintf(to, "%s%s%s%s\n", row->sentence, shown ? " [" : "", shown ? row->default_text : "",
-                shown ? "]" : "");
-    }
+    return row->kind != FLAG_KIND_BOOL && row->default_text != NULL && row->default_text[0] != 0 &&
+           strcmp(row->default_text, "0") != 0;
 }

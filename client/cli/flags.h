@@ -12,7 +12,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include "proto/base/status.h"
 
@@ -142,10 +141,14 @@ const struct flag_row *flags_foreign(const struct flags *flags, unsigned groups)
 #define FLAGS_LONG_SIZE 40
 const char *flags_long(const struct flag_row *row, char *text);
 
-/* The lines of --help for the flags of these groups. */
-void flags_print(FILE *to, unsigned groups);
+/* Does the row's default say anything to people? 0 means that something is not asked for. */
+bool flags_default_shown(const struct flag_row *row);
 
-/* The index of text among choices ("a|b|c"); -1: it is none of them. */
+/* Choices ("a|b|c") for people ("a, b, c"), in text of at least this size. Returns text. */
+#define FLAGS_CHOICES_SIZE 128
+const char *flags_choices(const char *choices, char *text);
+
+/* The index of text among choices; -1: it is none of them. */
 int flags_choice(const char *choices, const char *text);
 
 /* The candidate that looks most like word, or NULL when none does. */

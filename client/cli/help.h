@@ -4,8 +4,9 @@
 
 #include "client/cli/command.h"
 
-void help_all(FILE *to);
-void help_command(const struct command *command, FILE *to);
+/* Help on stdout: of all commands, and of one. */
+void help_all(void);
+void help_command(const struct command *command);
 
 /* Say that there is no such command, and which one was perhaps meant. Returns the exit code. */
 int help_unknown(const char *name);

@@ -16,6 +16,7 @@ int invoke_routers(struct context *c)
     const char *environment = getenv("DUET_ROUTERS");
     struct error error;
     c->name = NULL;
+    c->source = NULL;
     if (c->entry == NULL)
         c->entry = calloc(1, sizeof *c->entry);
     if (c->entry == NULL)
@@ -26,10 +27,12 @@ int invoke_routers(struct context *c)
     }
     bool named = c->flags.context[0] != 0;
     c->routers = ROUTER_DEFAULT;
+    c->source = "the default; --routers, DUET_ROUTERS or `duet context` set another";
     if (strcmp(c->flags.context, CONTEXTS_DEFAULT) == 0)
         return 0;
     if (!named && environment != NULL && environment[0] != 0) {
         c->routers = environment;
+        c->source = "given by DUET_ROUTERS";
         return 0;
     }
     enum status s = contexts_find(named ? c->flags.context : NULL, c->entry, &error);
@@ -39,6 +42,7 @@ int invoke_routers(struct context *c)
         return command_fail(DUET_CONFIG, "%s", error.message);
     c->routers = c->entry->routers;
     c->name = c->entry->name;
+    c->source = NULL;
     return 0;
 }
 
@@ -62,7 +66,7 @@ static int check_flags(struct context *c, const struct command *command)
     c->output = (enum command_output)flags_choice("auto|table|json|jsonl|raw|hex", c->flags.output);
     c->key_format = (enum text_format)flags_choice("raw|hex|base64", c->flags.key_format);
     if (c->flags.timeout < 1 || c->flags.timeout > TIMEOUT_MAX_MS)
-        return command_fail(DUET_USAGE, "--timeout: %llu is not from 1 to %d ms",
+        return command_fail(DUET_USAGE, "--timeout: %llu is not in range; it is 1 to %d ms",
                             (unsigned long long)c->flags.timeout, TIMEOUT_MAX_MS);
     char name[FLAGS_LONG_SIZE];
     const struct flag_row *foreign = flags_foreign(&c->flags, command->groups | FLAG_GLOBAL);
@@ -80,20 +84,23 @@ static int check_words(const struct context *c, const struct command *command)
     bool few = c->words_count < min;
     if (!few && (max < 0 || c->words_count <= max))
         return 0;
-    return command_fail(DUET_USAGE, "%s: too %s words; write: duet %s%s%s", command->name,
+    bool blanks = !few && command->words[0] != 0;
+    return command_fail(DUET_USAGE, "%s: too %s words; write: duet %s%s%s%s", command->name,
                         few ? "few" : "many", command->name, command->words[0] != 0 ? " " : "",
-                        command->words);
+                        command->words, blanks ? " (a word with blanks stands in quotes)" : "");
 }
 
 /* Words of which only certain ones may stand in a place. */
 static int check_literals(const struct context *c, const struct command *command)
 {
     struct command_word word;
+    char list[FLAGS_CHOICES_SIZE];
     const char *at = command->words;
     for (int i = 0; i < c->words_count && command_word_next(&at, &word); i++)
         if (word.literal && flags_choice(word.text, c->words[i]) < 0)
-            return command_fail(DUET_USAGE, "%s: '%s' is none of %s", command->name, c->words[i],
-                                word.text);
+            return command_fail(DUET_USAGE, "%s: '%s' is none of %s; `duet help %s` tells more",
+                                command->name, c->words[i], flags_choices(word.text, list),
+                                command->name);
     return 0;
 }
 
@@ -123,6 +130,7 @@ static int run(struct context *c, const struct command *command)
     if (code != 0)
         return code;
     errno = 0;
+    c->command = command;
     code = command->run(c);
     int failed = check_written();
     return code == 0 ? failed : code;
@@ -131,14 +139,14 @@ static int run(struct context *c, const struct command *command)
 static int run_words(struct context *c, int count, char **words)
 {
     if (count == 0 && c->flags.help) {
-        help_all(stdout);
+        help_all();
         return 0;
     }
     const struct command *command = command_find(count == 0 ? "repl" : words[0]);
     if (command == NULL)
         return help_unknown(words[0]);
     if (c->flags.help) {
-        help_command(command, stdout);
+        help_command(command);
         return 0;
     }
     c->words_count = count == 0 ? 0 : count - 1;

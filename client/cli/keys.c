@@ -52,17 +52,38 @@ static void print_key(const struct context *c, struct bytes key)
         text_print(c->key_format, key, stdout);
 }
 
-static void print_row(const struct context *c, struct bytes key, const struct duet_result *result)
+#define KEY_WIDTH_MAX 40 /* of a table's column; a longer key pushes its value to the right */
+
+/* Columns that print_key() takes, at most KEY_WIDTH_MAX. */
+static int key_width(const struct context *c, struct bytes key)
+{
+    size_t size = c->key_format == TEXT_RAW   ? text_escaped_size(key)
+                  : c->key_format == TEXT_HEX ? 2 * key.size
+                                              : (key.size + 2) / 3 * 4;
+    return size < KEY_WIDTH_MAX ? (int)size : KEY_WIDTH_MAX;
+}
+
+/* Begin a table of these keys; returns how wide their column is. */
+static int print_head(const struct context *c, const struct buffer *keys, size_t count)
+{
+    int width = (int)sizeof "KEY" - 1;
+    for (size_t i = 0; i < count; i++)
+        if (key_width(c, buffer_view(&keys[i])) > width)
+            width = key_width(c, buffer_view(&keys[i]));
+    printf("%-12s %-*s  VALUE\n", "VERSION", width, "KEY");
+    return width;
+}
+
+static void print_row(const struct context *c, struct bytes key, const struct duet_result *result,
+                      int width)
 {
     char text[48];
     printf("%-12s ", command_version(duet_result_version(result), text));
     print_key(c, key);
-    putchar('\t');
+    printf("%*s  ", width > key_width(c, key) ? width - key_width(c, key) : 0, "");
     text_print_escaped(command_bytes(duet_result_value(result)), stdout);
     putchar('\n');
 }
-
-#define ROW_HEAD "VERSION      KEY\tVALUE\n"
 
 static void print_value(const struct context *c, struct bytes value)
 {
@@ -88,20 +109,66 @@ static bool printable(struct bytes value)
     return value.size <= SHOWN_MAX;
 }
 
-/* Why a condition does not hold: what stands there. (The version in such an answer is that of the
- * attempt, not of the key.) */
-static void report_condition(const struct work *w)
+/* Why a condition does not hold: what stands there, or how to see it. (The version in such an
+ * answer is that of the attempt, not of the key.) */
+static void report_condition(const struct context *c, const struct work *w)
 {
-    if (w->result == NULL || !duet_result_has_value(w->result)) {
-        command_fail(DUET_CONDITION, "%s", w->error.message);
-        return;
-    }
-    struct bytes value = command_bytes(duet_result_value(w->result));
-    if (printable(value))
+    struct bytes value = {0};
+    if (w->result != NULL && duet_result_has_value(w->result))
+        value = command_bytes(duet_result_value(w->result));
+    if (c->flags.if_version[0] != 0)
+        command_fail(DUET_CONDITION, "%s; `duet get -o table` shows the key's version",
+                     w->error.message);
+    else if ((c->command->groups & FLAG_EXPIRY_CONDITION) != 0)
+        command_fail(DUET_CONDITION, "%s; `duet ttl` shows the key's expiry", w->error.message);
+    else if (value.data == NULL)
+        command_fail(DUET_CONDITION, "%s; there is no such key", w->error.message);
+    else if (printable(value))
         command_fail(DUET_CONDITION, "%s; the value is '%.*s'", w->error.message, (int)value.size,
                      (const char *)value.data);
     else
         command_fail(DUET_CONDITION, "%s; the value has %zu bytes", w->error.message, value.size);
+}
+
+/* What to do about an outcome: the first row that fits. */
+static const char *advice(const struct context *c, enum duet_code code)
+{
+    static const struct {
+        const char *command; /* NULL: any */
+        enum duet_code code;
+        const char *words;
+    } rows[] = {
+        {"incr", DUET_NOTNUMBER,
+         "incr adds to 64-bit integers, `duet add` to decimal numbers, and `duet get` shows what "
+         "is there"},
+        {"incr", DUET_OVERFLOW, "nothing changed; `duet add` has room for 34 digits"},
+        {NULL, DUET_NOTNUMBER, "`duet get` shows what is there"},
+        {"add", DUET_OVERFLOW, "nothing changed; there is room for 34 digits"},
+        {NULL, DUET_OVERFLOW, "nothing changed; the nodes' option value_size_max is the limit"},
+        {NULL, DUET_TIMEOUT, "`duet status` tells what does not answer, --timeout MS waits longer"},
+        {NULL, DUET_BUSY, "nothing changed; try again, with less at once"},
+        {NULL, DUET_FULL, "nothing changed; `duet status` tells whose disk it is"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rows[i].code == code &&
+            (rows[i].command == NULL || strcmp(rows[i].command, c->command->name) == 0))
+            return rows[i].words;
+    return NULL;
+}
+
+/* One line: what happened, to which key, what to do. */
+static void report_words(const struct context *c, const struct work *w)
+{
+    const char *todo = advice(c, w->error.code);
+    struct bytes key = buffer_view(&w->key);
+    if (w->error.code == DUET_CONDITION)
+        report_condition(c, w);
+    else if (w->error.code == DUET_NOTFOUND && printable(key))
+        command_fail(w->error.code, "%s: '%.*s'", w->error.message, (int)key.size,
+                     (const char *)key.data);
+    else
+        command_fail(w->error.code, "%s%s%s", w->error.message, todo != NULL ? "; " : "",
+                     todo != NULL ? todo : "");
 }
 
 /* The outcome of a failed operation, for people on stderr and for programs on stdout. */
@@ -117,10 +184,8 @@ static int report_failure(const struct context *c, const struct work *w)
         if (w->result != NULL && duet_result_has_value(w->result))
             text_json_set(object, "value", command_bytes(duet_result_value(w->result)));
         command_print_json(c, object);
-    } else if (code == DUET_CONDITION) {
-        report_condition(w);
     } else {
-        command_fail(code, "%s", w->error.message);
+        report_words(c, w);
     }
     return command_exit_code(code, w->error.flags);
 }
@@ -158,8 +223,7 @@ int keys_get(struct context *c)
         json_version(object, duet_result_version(w.result));
         command_print_json(c, object);
     } else if (c->output == OUTPUT_TABLE) {
-        fputs(ROW_HEAD, stdout);
-        print_row(c, buffer_view(&w.key), w.result);
+        print_row(c, buffer_view(&w.key), w.result, print_head(c, &w.key, 1));
     } else {
         print_value(c, value);
     }
@@ -207,7 +271,10 @@ static int condition(const struct context *c, struct duet_condition *ret)
     ret->when = DUET_IF_VERSION;
     if (parse_version(f->if_version, &ret->version))
         return 0;
-    return command_fail(DUET_USAGE, "--if-version '%s': a version looks like 4.17", f->if_version);
+    return command_fail(
+        DUET_USAGE,
+        "--if-version: '%s' is not a version; one looks like 4.17, and get -o table shows it",
+        f->if_version);
 }
 
 int keys_del(struct context *c)
@@ -238,7 +305,9 @@ int keys_incr(struct context *c)
     struct work w;
     int64_t delta = 1, sum = 0;
     if (c->words_count > 1 && !parse_delta(c->words[1], &delta))
-        return command_fail(DUET_USAGE, "DELTA '%s' is not a 64-bit integer", c->words[1]);
+        return command_fail(DUET_USAGE,
+                            "DELTA '%s' is not a 64-bit integer; `duet add` takes decimal numbers",
+                            c->words[1]);
     work_init(&w);
     int exit_code = 2;
     if (!command_key(c, c->words[0], &w.key) || command_client(c, &exit_code) == NULL)
@@ -302,8 +371,8 @@ static int report_number(const struct context *c, const struct work *w)
 
 typedef int report_fn(const struct context *c, const struct work *w);
 
-/* One write with the conditions of the flags: op's kind, want and offset are given; the value is the
- * word at value_word (0: none). */
+/* One write with the conditions of the flags: op's kind, want and offset are given; the value is
+ * the word at value_word (0: none). */
 static int run_write(struct context *c, struct duet_operation *op, int value_word,
                      report_fn *report)
 {
@@ -343,12 +412,14 @@ static bool parse_time(const char *text, uint64_t *ret_ms)
     return false;
 }
 
-static int time_or_fail(const char *text, uint64_t *ret_ms)
+static int time_or_fail(const char *name, const char *text, uint64_t *ret_ms)
 {
     if (parse_time(text, ret_ms))
         return 0;
-    return command_fail(DUET_USAGE, "'%s' is not a time; one looks like 500ms, 10s, 5m, 2h or 7d",
-                        text);
+    return command_fail(DUET_USAGE,
+                        "%s: '%s' is not a time; one is more than 0 and looks like 500ms, 10s, 5m, "
+                        "2h or 7d",
+                        name, text);
 }
 
 int keys_put(struct context *c)
@@ -357,7 +428,7 @@ int keys_put(struct context *c)
     const struct flags *f = &c->flags;
     if ((f->ttl != NULL) + (f->expire_at != 0) + f->keep_ttl > 1)
         return command_fail(DUET_USAGE, "give one of --ttl, --expire-at and --keep-ttl");
-    int exit_code = f->ttl == NULL ? 0 : time_or_fail(f->ttl, &op.ttl_ms);
+    int exit_code = f->ttl == NULL ? 0 : time_or_fail("--ttl", f->ttl, &op.ttl_ms);
     if (exit_code != 0)
         return exit_code;
     op.expiry_ms = f->expire_at;
@@ -368,7 +439,7 @@ int keys_put(struct context *c)
 int keys_expire(struct context *c)
 {
     struct duet_operation op = {.kind = DUET_EXPIRE};
-    int exit_code = time_or_fail(c->words[1], &op.ttl_ms);
+    int exit_code = time_or_fail("TIME", c->words[1], &op.ttl_ms);
     return exit_code != 0 ? exit_code : run_write(c, &op, 0, report_write);
 }
 
@@ -404,8 +475,22 @@ int keys_ttl(struct context *c)
     return work_end(&w, 0);
 }
 
+/* [-]digits[.digits] */
+static bool is_decimal(const char *text)
+{
+    const char *at = text + (text[0] == '-');
+    size_t whole = strspn(at, "0123456789");
+    at += whole;
+    size_t part = *at == '.' ? strspn(at + 1, "0123456789") : 1;
+    at += *at == '.' ? part + 1 : 0;
+    return whole > 0 && part > 0 && *at == 0;
+}
+
 int keys_add(struct context *c)
 {
+    if (!is_decimal(c->words[1]))
+        return command_fail(
+            DUET_USAGE, "NUMBER '%s' is not a decimal number; one looks like -12.50", c->words[1]);
     struct duet_operation op = {.kind = DUET_ADD, .want = DUET_WANT_NEW};
     return run_write(c, &op, 1, report_number);
 }
@@ -423,7 +508,8 @@ int keys_setrange(struct context *c)
     struct duet_operation op = {.kind = DUET_SET_RANGE};
     op.offset = strtoull(c->words[1], &end, 10);
     if (errno != 0 || end == c->words[1] || *end != 0 || c->words[1][0] == '-')
-        return command_fail(DUET_USAGE, "OFFSET '%s' is not a number of bytes", c->words[1]);
+        return command_fail(DUET_USAGE, "OFFSET '%s' is not a number of bytes; the first one is 0",
+                            c->words[1]);
     return run_write(c, &op, 2, report_write);
 }
 
@@ -503,11 +589,12 @@ static json_t *json_one(const struct many *m, size_t i)
     return object;
 }
 
-static void print_one_value(const struct context *c, const struct many *m, size_t i)
+/* width: of the column of keys, when there is one. */
+static void print_one_value(const struct context *c, const struct many *m, size_t i, int width)
 {
     struct bytes value = command_bytes(duet_result_value(m->results[i]));
     if (c->output == OUTPUT_TABLE) {
-        print_row(c, buffer_view(&m->keys[i]), m->results[i]);
+        print_row(c, buffer_view(&m->keys[i]), m->results[i], width);
         return;
     }
     if (c->output == OUTPUT_RAW || c->output == OUTPUT_HEX) {
@@ -525,8 +612,7 @@ static int report_many(const struct context *c, const struct many *m, bool value
 {
     int exit_code = 0;
     json_t *list = json_array();
-    if (values && c->output == OUTPUT_TABLE)
-        fputs(ROW_HEAD, stdout);
+    int width = values && c->output == OUTPUT_TABLE ? print_head(c, m->keys, m->count) : 0;
     for (size_t i = 0; i < m->count; i++) {
         enum duet_code code = code_of(m->results[i]);
         int own = command_exit_code(code, flags_of(m->results[i]));
@@ -538,7 +624,7 @@ static int report_many(const struct context *c, const struct many *m, bool value
             command_fail(code, "%.*s: %s", (int)m->keys[i].size, (char *)m->keys[i].data,
                          duet_code_text(code));
         else if (values)
-            print_one_value(c, m, i);
+            print_one_value(c, m, i, width);
     }
     if (command_json(c))
         command_print_json_list(c, list);
@@ -568,7 +654,8 @@ int keys_mput(struct context *c)
     struct many m = {0};
     int exit_code = 2;
     if (c->words_count % 2 != 0)
-        return command_fail(DUET_USAGE, "the last key has no value");
+        return command_fail(DUET_USAGE, "the last key has no value; write: duet mput %s",
+                            c->command->words);
     size_t count = (size_t)c->words_count / 2;
     struct duet_pair *pairs = calloc(count, sizeof *pairs);
     if (pairs != NULL && many_init(&m, c, count, 2) && command_client(c, &exit_code) != NULL) {

@@ -5,7 +5,7 @@ static const char *parse_tsv(enum text_format key_format, struct bytes line, str
 {
     const uint8_t *tab = line.size == 0 ? NULL : memchr(line.data, '\t', line.size);
     if (tab == NULL)
-        return "no tab between key and value";
+        return "no tab between key and value (--format tsv; the other one is jsonl)";
     struct bytes before = bytes_of(line.data, (size_t)(tab - line.data));
     struct bytes behind = bytes_of(tab + 1, line.size - before.size - 1);
     enum status s =

@@ -45,7 +45,7 @@ static void print_flags(unsigned groups, FILE *to)
             print_argument("Ns = Ns Ar", row->value, to);
         putc('\n', to);
         print_plain(row->sentence, to);
-        if (row->kind != FLAG_KIND_BOOL && row->default_text != NULL && row->default_text[0] != 0) {
+        if (flags_default_shown(row)) {
             fputs(" (default ", to);
             print_plain(row->default_text, to);
             putc(')', to);

@@ -1,8 +1,10 @@
 /* ping: is each router there, and how long does it take? Answered by the loop that serves. */
 #include <poll.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "client/cli/command.h"
+#include "client/cli/style.h"
 #include "client/options.h"
 #include "proto/base/arena.h"
 #include "proto/base/clock.h"
@@ -15,6 +17,8 @@
 #define LOOK_MS          10 /* connecting shows on no descriptor, so it is looked at this often */
 #define PING_WAIT_MAX_MS 1500
 #define BAR_WIDTH        40
+#define BAR_WIDTH_MIN    5
+#define BAR_LEFT         40 /* columns before it */
 #define POWERS           64
 
 /* One router. */
@@ -124,12 +128,16 @@ static json_t *echo_json(const struct echo *e)
 static void print_bars(const struct echo *e)
 {
     uint64_t most = 1;
+    int width = style_width(STDOUT_FILENO);
+    int room = width == 0 || width > BAR_LEFT + BAR_WIDTH ? BAR_WIDTH : width - BAR_LEFT - 1;
+    if (room < BAR_WIDTH_MIN)
+        room = BAR_WIDTH_MIN;
     for (int i = 0; i < POWERS; i++)
         most = e->powers[i] > most ? e->powers[i] : most;
     for (int i = 0; i < POWERS; i++) {
         if (e->powers[i] == 0)
             continue;
-        int bar = (int)((e->powers[i] * BAR_WIDTH + most - 1) / most);
+        int bar = (int)((e->powers[i] * (uint64_t)room + most - 1) / most);
         printf("  %10.3f to %10.3f ms %8llu  %.*s\n", (double)(UINT64_C(1) << i) / 1e6,
                (double)(UINT64_C(2) << i) / 1e6, (unsigned long long)e->powers[i], bar,
                "########################################");
@@ -143,7 +151,7 @@ static void print_echo(const struct context *c, const struct echo *e)
     else if (e->histogram.count == 1)
         printf("%s  %.2f ms\n", e->address, quantile_ms(e, 10000));
     else
-        printf("%s  %llu pings: p50 %.3f  p90 %.3f  p99 %.3f  p99.9 %.3f  max %.3f ms\n",
+        printf("%s  %llu pings\n  p50 %.3f  p90 %.3f  p99 %.3f  p99.9 %.3f  max %.3f ms\n",
                e->address, (unsigned long long)e->histogram.count, quantile_ms(e, 5000),
                quantile_ms(e, 9000), quantile_ms(e, 9900), quantile_ms(e, 9990),
                quantile_ms(e, 10000));
@@ -195,7 +203,7 @@ int ping_run(struct context *c)
         return command_fail(DUET_NOMEMORY, "out of memory");
     int exit_code = duet_options_set(options, "routers", c->routers, &error) == DUET_OK
                         ? ping_all(c, options, count)
-                        : command_fail(error.code, "%s", error.message);
+                        : command_fail_routers(c, error.code, error.message);
     duet_options_free(&options);
     return exit_code;
 }

@@ -10,10 +10,12 @@
 
 #include "client/cli/complete.h"
 #include "client/cli/invoke.h"
+#include "client/cli/style.h"
 
-#define HISTORY_LINES 2000
-#define PATH_SIZE_MAX 4096
-#define WIDTH_DEFAULT 80
+#define HISTORY_LINES  2000
+#define PATH_SIZE_MAX  4096
+#define WIDTH_DEFAULT  80
+#define GREETING_WIDTH 72
 
 struct repl {
     struct context *context;
@@ -171,7 +173,7 @@ static unsigned char on_tab(EditLine *edit, int key)
         if (c.count > 1)
             print_columns(&c, terminal_width(edit));
         else
-            puts(c.hint);
+            style_wrap(stdout, c.hint, terminal_width(edit), 2, 0);
         fflush(stdout);
         done = CC_REDISPLAY;
     } else {
@@ -213,9 +215,10 @@ static bool edit_begin(struct repl *r)
     el_set(r->edit, EL_PROMPT, prompt_of);
     el_set(r->edit, EL_SIGNAL, 1);
     history_begin(r);
-    el_set(r->edit, EL_ADDFN, "duet-tab", "complete, or tell how it is written", on_tab);
-    el_set(r->edit, EL_ADDFN, "duet-interrupt", "drop the line", on_interrupt);
-    el_set(r->edit, EL_ADDFN, "duet-suspend", "suspend", on_suspend);
+    /* The wide form: the other one leaks its copies of the words. */
+    el_wset(r->edit, EL_ADDFN, L"duet-tab", L"complete, or tell how it is written", on_tab);
+    el_wset(r->edit, EL_ADDFN, L"duet-interrupt", L"drop the line", on_interrupt);
+    el_wset(r->edit, EL_ADDFN, L"duet-suspend", L"suspend", on_suspend);
     el_set(r->edit, EL_BIND, "^I", "duet-tab", NULL);
     el_set(r->edit, EL_BIND, "^R", "em-inc-search-prev", NULL);
     el_source(r->edit, NULL); /* the user's own ~/.editrc */
@@ -241,7 +244,8 @@ static void greet(struct repl *r)
     struct duet_client_info info = {0};
     int code;
     set_prompt(r);
-    printf("duet %s; help lists the commands, Tab completes, quit leaves\n", duet_version_text());
+    printf("duet %s; help lists the commands,%sTab completes, quit leaves\n", duet_version_text(),
+           terminal_width(r->edit) < GREETING_WIDTH ? "\n" : " ");
     r->context->quiet_connect = true;
     if (command_client(r->context, &code) != NULL)
         duet_client_info(r->context->client, &info);

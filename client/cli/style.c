@@ -1,17 +1,16 @@
 #include "client/cli/style.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-int style_width(void)
+int style_width(int fd)
 {
     struct winsize size;
-    if (!isatty(STDOUT_FILENO))
+    if (!isatty(fd))
         return 0;
-    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0)
+    if (ioctl(fd, TIOCGWINSZ, &size) != 0 || size.ws_col == 0)
         return STYLE_WIDTH_DEFAULT;
     return size.ws_col;
 }
@@ -34,22 +33,21 @@ const char *style_end(void)
     return colours() ? "\033[0m" : "";
 }
 
-void style_wrap(const char *text, int width, int indent, int used)
+void style_wrap(FILE *to, const char *text, int width, int indent, int used)
 {
     int column = used;
     while (*text != 0) {
-        int size = (int)strcspn(text, " ");
-        if (width > 0 && column > indent && column + 1 + size > width) {
-            printf("\n%*s", indent, "");
+        int blanks = (int)strspn(text, " ");
+        int size = (int)strcspn(text + blanks, " ");
+        if (width > 0 && column > indent && column + blanks + size > width) {
+            fprintf(to, "\n%*s", indent, "");
             column = indent;
-        } else if (column > used) {
-            putchar(' ');
-            column++;
+            blanks = 0;
+            text += strspn(text, " ");
         }
-        printf("%.*s", size, text);
-        column += size;
-        text += size;
-        text += strspn(text, " ");
+        fprintf(to, "%.*s", blanks + size, text);
+        column += blanks + size;
+        text += blanks + size;
     }
-    putchar('\n');
+    putc('\n', to);
 }

@@ -44,7 +44,7 @@ static int ask_all_routers(const struct context *c, enum message_kind kind,
     if (options == NULL)
         return command_fail(DUET_NOMEMORY, "out of memory");
     if (duet_options_set(options, "routers", c->routers, &error) != DUET_OK)
-        return command_fail(error.code, "%s", error.message);
+        return command_fail_routers(c, error.code, error.message);
     pack_question(kind, &question);
     *ret_count = options->routers_count;
     for (size_t i = 0; i < *ret_count; i++)
@@ -121,16 +121,15 @@ static struct clustermap *fetch_map(const struct context *c, const struct survey
 
 struct clustermap *survey_map(const struct context *c, int *ret_exit)
 {
-    char refusal[256] = "";
+    char refusal[256] = "", words[ERROR_MESSAGE_SIZE];
     struct clustermap *map = fetch_map(c, NULL, refusal, sizeof refusal);
     *ret_exit = 0;
+    snprintf(words, sizeof words,
+             "no router answers at %s; is one running there, and is the address right?",
+             c->routers);
     if (map == NULL)
-        *ret_exit = refusal[0] != 0
-                        ? command_fail(DUET_UNAVAILABLE, "%s", refusal)
-                        : command_fail(DUET_NOCONNECTION,
-                                       "no router answers at %s; is one running there, and is the "
-                                       "address right?",
-                                       c->routers);
+        *ret_exit = refusal[0] != 0 ? command_fail(DUET_UNAVAILABLE, "%s", refusal)
+                                    : command_fail_routers(c, DUET_NOCONNECTION, words);
     return map;
 }
 
@@ -319,7 +318,9 @@ static void router_problems(const struct survey *s, json_t *problems)
         if (!r->up)
             problem(problems,
                     r->answered ? "give the address of a router instead"
-                                : "start it, or take its address out of the routers",
+                    : any_up(s) ? "start it, or take its address out of the routers"
+                                : "start it; or is the address wrong? --routers, DUET_ROUTERS or "
+                                  "`duet context` set it",
                     "router %s %s", r->address, r->wrong);
         else if (s->map == NULL)
             problem(problems, "start the nodes; is the router's option `nodes` right?",

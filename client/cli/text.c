@@ -146,6 +146,14 @@ void text_print_escaped(struct bytes data, FILE *to)
     print_raw(data.data + begin, data.size - begin, to);
 }
 
+size_t text_escaped_size(struct bytes data)
+{
+    size_t size = data.size;
+    for (size_t i = 0; i < data.size; i++)
+        size += escape_of(data.data[i]) != 0;
+    return size;
+}
+
 enum status text_unescape(struct bytes data, struct buffer *out)
 {
     while (data.size > 0) {

@@ -21,6 +21,7 @@ void text_print(enum text_format format, struct bytes data, FILE *to);
 /* Append data with its escapes undone. STATUS_USAGE: a backslash before anything else. */
 enum status text_unescape(struct bytes data, struct buffer *out);
 void text_print_escaped(struct bytes data, FILE *to);
+size_t text_escaped_size(struct bytes data);
 
 /* Put data into object as "name", or as "name64". */
 void text_json_set(json_t *object, const char *name, struct bytes data);

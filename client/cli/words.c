@@ -24,7 +24,8 @@ static void read_quoted(struct reader *r, char quote)
         *r->to++ = *r->at++;
     }
     if (r->at == r->end)
-        r->wrong = quote == '"' ? "a \" is not closed" : "a ' is not closed";
+        r->wrong = quote == '"' ? "a \" is not closed; where the sign itself is meant, write \\\""
+                                : "a ' is not closed; where the sign itself is meant, write \\'";
     else
         r->at++;
 }
@@ -40,7 +41,7 @@ static void read_word(struct reader *r)
         } else if (r->at < r->end) {
             *r->to++ = *r->at++;
         } else {
-            r->wrong = "a backslash stands at the end";
+            r->wrong = "a backslash stands at the end; where the sign itself is meant, write two";
         }
     }
     *r->to++ = 0;

@@ -59,7 +59,7 @@ def parts(run, c):
               json.loads(c.good("add", "d", "0", "-o", "json"))["value"] == "0.3" and
               c.good("getset", "d", "x", "-o", "hex") == b"302e33\n" and
               c.good("ttl", "d", "-o", "raw") == b"none", "and the same operations with -o")
-    run.check(c.duet("add", "d", "1e3").returncode == 5 and
+    run.check(c.duet("add", "d", "1e3").returncode == 2 and
               c.duet("add", "d", "9" * 34).returncode == 5, "add of no number, or one too long")
     c.good("append", "a", "ab")
     c.good("append", "a", "-", stdin=b"\0c")
@@ -101,6 +101,14 @@ def expiry(run, c):
     run.check(c.duet("get", "gone2").returncode == 1, "an expiry long ago: gone at once")
     scenario.wait_for(lambda: c.duet("get", "gone1").returncode == 1, "a key goes after its time")
     run.check(c.good("put", "gone1", "2", "--if-absent"), "and counts as absent")
+
+
+def tables(run, c):
+    c.good("mput", "w1", "one", "w/longer\tkey", "two")
+    lines = c.good("mget", "w1", "w/longer\tkey", "-o", "table").decode().splitlines()
+    run.check([l.split()[0] for l in lines][0] == "VERSION" and lines[2].endswith("w/longer\\tkey  two")
+              and len({l.index(v) for l, v in zip(lines, ("VALUE", "one", "two"))}) == 1,
+              "mget -o table: the values stand in one column")
 
 
 def several(run, c):
@@ -174,7 +182,8 @@ def main(run):
     with run.cluster() as c:
         c.start()
         run.say("three nodes and two routers serve")
-        for part in (one_key, numbers, conditions, parts, expiry, several, formats, transfer, cluster):
+        for part in (one_key, numbers, conditions, parts, expiry, tables, several,
+                     formats, transfer, cluster):
             part(run, c)
 
 

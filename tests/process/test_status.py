@@ -16,6 +16,10 @@ def seen(c, *words, width, environment=()):
     return t.text, code
 
 
+def widest(text):
+    return max(map(len, re.sub(r"\x1b\[[0-9;]*m", "", text).split("\n")))
+
+
 def well(run, c):
     c.good("put", "{u1}:name", "ada")
     report = json.loads(c.good("status", "-o", "json"))
@@ -23,12 +27,16 @@ def well(run, c):
               report["cluster"]["partitions_writable"] == 1024 and
               all(n["up"] and n["routers_reaching"] == 2 for n in report["nodes"]),
               "status -o json: all is well")
-    for width in (80, 120):
+    for width in (50, 80, 120):
         text, code = seen(c, "status", width=width)
         run.check(code == 0 and "all is well" in text and "3 of 3 up" in text and
                   re.search(r"\d reads/s", text) and
-                  max(map(len, re.sub(r"\x1b\[[0-9;]*m", "", text).split("\n"))) <= width,
-                  f"status on a terminal of {width} columns: fits, with rates")
+                  ("operations" in text.split("node ")[1]) == (width >= 80) and
+                  widest(text) <= width, f"status on a terminal of {width} columns: fits, with rates")
+    for words in (("help",), ("help", "bench"), ("help", "context"), ("explain", "k"),
+                  ("get", "k", "--forse")):
+        text, code = seen(c, *words, width=50)
+        run.check(widest(text) <= 50 and len(text) > 60, f"{' '.join(words)} in 50 columns: fits")
     text, _ = seen(c, "status", width=80)
     plain, _ = seen(c, "status", width=80, environment={"NO_COLOR": "1"})
     run.check("\x1b[" in text and "\x1b[" not in plain and b"\x1b" not in c.good("status"),
@@ -89,9 +97,9 @@ def ill(run, c):
               "its keys have a copy less" in ending and c.router_addresses[1] in ending,
               "status names the node, the router, what follows and what to do")
     text, code = seen(c, "status", width=80)
-    run.check(code == 5 and
-              max(map(len, re.sub(r"\x1b\[[0-9;]*m", "", text).split("\n"))) <= 80,
-              "in 80 columns it wraps")
+    run.check(code == 5 and widest(text) <= 80, "in 80 columns it wraps")
+    text, code = seen(c, "status", width=50)
+    run.check(code == 5 and widest(text) <= 50 and "DOWN" in text, "in 50 columns, too")
     done = wait_for(lambda: (d := c.duet("check")).returncode == 1 and d,
                     "the other nodes take all writes")
     run.check(done.stdout.startswith(b"DUET WARNING - ") and

@@ -64,12 +64,23 @@ static void test_command__the_table_is_in_the_order_of_its_sections(void **state
     assert_null(command_find("frobnicate"));
 }
 
+/* The narrowest usual terminal has 80 columns, and the manual page prints help as it stands. */
+static void test_command__help_fits_a_terminal(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < commands_count; i++)
+        for (const char *line = commands[i].help; *line != 0; line += strcspn(line, "\n") + 1)
+            if (strcspn(line, "\n") > 80)
+                fail_msg("help of %s: %.40s...", commands[i].name, line);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_command__the_pattern_tells_how_many_words),
         cmocka_unit_test(test_command__the_pattern_is_read_word_by_word),
         cmocka_unit_test(test_command__the_table_is_in_the_order_of_its_sections),
+        cmocka_unit_test(test_command__help_fits_a_terminal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

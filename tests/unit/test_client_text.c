@@ -96,6 +96,7 @@ static void test_text__escapes_come_back_as_they_were(void **state)
         FILE *to = open_memstream(&text, &size);
         text_print_escaped(cases[i], to);
         fclose(to);
+        assert_int_equal(text_escaped_size(cases[i]), size);
         assert_null(memchr(text, '\t', size));
         assert_null(memchr(text, '\n', size));
         struct buffer out;

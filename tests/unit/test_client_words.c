@@ -57,9 +57,15 @@ static void test_words__end_at_a_comment(void **state)
 static void test_words__say_what_is_not_closed_and_keep_what_is_there(void **state)
 {
     (void)state;
-    assert_string_equal(split("put a 'b c"), "<put><a><b c>!a ' is not closed");
-    assert_string_equal(split("put \"b \\\""), "<put><b \">!a \" is not closed");
-    assert_string_equal(split("a\\"), "<a>!a backslash stands at the end");
+    assert_string_equal(
+        split("put a 'b c"),
+        "<put><a><b c>!a ' is not closed; where the sign itself is meant, write \\'");
+    assert_string_equal(
+        split("put \"b \\\""),
+        "<put><b \">!a \" is not closed; where the sign itself is meant, write \\\"");
+    assert_string_equal(
+        split("a\\"),
+        "<a>!a backslash stands at the end; where the sign itself is meant, write two");
     struct words words;
     assert_non_null(words_split(&words, "a\0b", 3));
     assert_int_equal(words.count, 1);
