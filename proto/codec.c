@@ -959,6 +959,25 @@ enum status codec_unpack_partition_value(struct bytes part, struct arena *arena,
     return STATUS_OK;
 }
 
+/* ---- Drain -----------------------------------------------------------------------------------*/
+
+enum status codec_pack_drain(bool drained, struct buffer *out)
+{
+    Duet__V1__Drain p = DUET__V1__DRAIN__INIT;
+    p.drained = drained;
+    return pack_frame(MESSAGE_DRAIN, &p.base, out);
+}
+
+enum status codec_unpack_drain(struct bytes frame, struct arena *arena, bool *ret_drained)
+{
+    const Duet__V1__Drain *p =
+        unpack_frame(frame, MESSAGE_DRAIN, &duet__v1__drain__descriptor, arena);
+    if (p == NULL)
+        return STATUS_MALFORMED;
+    *ret_drained = p->drained != 0;
+    return STATUS_OK;
+}
+
 /* ---- Status ----------------------------------------------------------------------------------*/
 
 enum status codec_pack_status_request(struct buffer *out)

@@ -438,12 +438,22 @@ void epoch_open_known(struct core *c, struct replica *r)
     hold_release(c, r);
 }
 
-void epoch_leave(struct core *c)
+static void set_leaving(struct core *c, bool leaving)
 {
-    c->leaving = true;
+    c->leaving = leaving;
     for (uint32_t i = 0; i < c->peers_count; i++)
         c->peers[i].heartbeat_due = true;
     epoch_tick(c);
+}
+
+void epoch_leave(struct core *c)
+{
+    set_leaving(c, true);
+}
+
+void epoch_stay(struct core *c)
+{
+    set_leaving(c, false);
 }
 
 /* Does somebody wait for us? Who leads is to leave us out, or to take over; when he cannot, or

@@ -46,7 +46,9 @@ void epoch_flush(struct core *c);
 
 /* This node is about to stop: what it leads goes to others, and others leave it out. */
 void epoch_leave(struct core *c);
-/* That has been done, as far as it can be. */
+/* It stays after all. */
+void epoch_stay(struct core *c);
+/* Leaving has been done, as far as it can be. */
 bool epoch_left(const struct core *c);
 
 /* May clean keys be read at r at now_ms? (R1) */

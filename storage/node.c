@@ -505,7 +505,8 @@ static void on_map_request(struct core *c, uint64_t source)
     X(operations) X(reads) X(writes) X(duplicates) X(refused_unavailable) X(refused_busy)          \
     X(refused_full) X(malformed) X(stale_messages) X(retransmits) X(gaps) X(truncated_entries)     \
     X(commits) X(fetches) X(lapses) X(adrift) X(snapshots) X(peers_up) X(partitions_led)           \
-    X(partitions_open) X(partitions_dirty) X(pending_entries) X(disk_full)
+    X(partitions_open) X(partitions_dirty) X(pending_entries) X(disk_full)                         \
+    X(leaving) X(left)
 
 static void on_status_request(struct node *n, uint64_t source)
 {
@@ -532,6 +533,21 @@ static void on_status_request(struct node *n, uint64_t source)
         core_packed(c, codec_pack_status(&m, reply));
 }
 
+static void on_drain(struct node *n, uint64_t source, struct bytes frame)
+{
+    struct core *c = &n->core;
+    bool drained;
+    if (codec_unpack_drain(frame, &c->frame, &drained) != STATUS_OK) {
+        refuse_frame(c, source, STATUS_MALFORMED, "the DRAIN does not decode");
+        return;
+    }
+    if (drained)
+        epoch_leave(c);
+    else
+        epoch_stay(c);
+    on_status_request(n, source);
+}
+
 static void on_request(struct node *n, uint64_t source, struct bytes frame)
 {
     struct core *c = &n->core;
@@ -555,6 +571,8 @@ static void on_request(struct node *n, uint64_t source, struct bytes frame)
         on_map_request(c, source);
     else if (kind == MESSAGE_STATUS_REQUEST)
         on_status_request(n, source);
+    else if (kind == MESSAGE_DRAIN)
+        on_drain(n, source, frame);
     else
         refuse_frame(c, source, STATUS_UNSUPPORTED, "a node does not take this kind of message");
 }
@@ -820,6 +838,8 @@ void node_count(const struct node *n, struct node_counters *ret)
     const struct core *c = &n->core;
     *ret = c->counters;
     ret->pending_entries = c->pending.count;
+    ret->leaving = c->leaving;
+    ret->left = epoch_left(c);
     ret->disk_full = c->space_low;
     for (uint32_t i = 0; i < c->peers_count; i++)
         ret->peers_up += c->peers[i].up;

@@ -158,6 +158,7 @@ struct node_counters {
     uint64_t adrift; /* members that came back and lacked more than memory holds */
     uint64_t snapshots; /* whole copies that were begun for them */
     uint64_t peers_up, partitions_led, partitions_open, partitions_dirty, pending_entries;
+    uint64_t leaving, left; /* 0 or 1: it is asked to leave; it has (node_left()) */
     uint64_t disk_full; /* 1: writes are refused until there is room */
 };
 void node_count(const struct node *n, struct node_counters *ret);

@@ -91,6 +91,11 @@ const struct command commands[] = {
      "prometheus: metrics as text, for the textfile collector; ends as status does\n"},
     {SECTION_CLUSTER, "ping", "", "ask each router whether it is there", FLAG_PING, OUTPUTS_REPORT,
      ping_run, "Answered by the loop that serves. Ends with 3 when one does not answer.\n"},
+    {SECTION_CLUSTER, "admin", "drain|undrain NODE", "take a node out of service, and back", 0,
+     OUTPUTS_REPORT, admin_run,
+     "drain: what the node leads is handed to other nodes, and no write waits for it\n"
+     "any more; then it may be stopped, and nobody notices. It holds until undrain, or\n"
+     "until the node's process ends. A plain SIGTERM does the same before it ends.\n"},
     {SECTION_CLUSTER, "bench", "", "measure throughput and latency", FLAG_BENCH, OUTPUTS_REPORT,
      bench_run,
      "Closed loop: each connection sends --pipeline operations at once and the next\n"

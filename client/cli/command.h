@@ -151,6 +151,7 @@ int help_run(struct context *c);
 int help_version(struct context *c);
 int bash_run(struct context *c);
 int manual_run(struct context *c);
+int admin_run(struct context *c);
 int contexts_run(struct context *c);
 int repl_run(struct context *c);
 

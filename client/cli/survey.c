@@ -361,6 +361,11 @@ static void node_problems(const struct survey *s, uint32_t i, json_t *problems)
         problem(problems, "nothing, unless you expect to reach it from here",
                 "node %s at %s %s here, but the routers reach it", node->name, node->address,
                 p->wrong);
+    if (survey_value(p, "leaving") != 0)
+        problem(problems, "when the work on it is done, `duet admin undrain` it, or start it anew",
+                "node %s is %s", node->name,
+                survey_value(p, "left") != 0 ? "drained: it leads nothing, and its keys have a copy less"
+                                             : "being drained, or about to stop");
     if (survey_value(p, "disk_full") != 0)
         problem(problems, "give it room: move other files away, or enlarge the disk",
                 "the disk of node %s is nearly full; writes to its keys are refused", node->name);

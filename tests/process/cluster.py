@@ -144,25 +144,25 @@ def clean_environment():
 
 class Cluster:
     def __init__(self, build, nodes=3, routers=2, copies=2, partitions=1024, node_flags=NODE_FLAGS,
-                 router_flags=(), dir=None):
+                 router_flags=(), found_flags=(), dir=None):
         self.build = os.path.abspath(build)
         self.dir = tempfile.mkdtemp(prefix="duet-test-", dir=dir)
         port = free_ports(3 * nodes + routers)
         self.node_addresses = [f"tcp://127.0.0.1:{port + 3 * i}" for i in range(nodes)]
         self.router_addresses = [f"tcp://127.0.0.1:{port + 3 * nodes + i}" for i in range(routers)]
         self.cluster_file = os.path.join(self.dir, "cluster.conf")
-        self._found(copies, partitions)
+        self._found(copies, partitions, found_flags)
         self.nodes = [self._node(i, node_flags) for i in range(nodes)]
         self.routers = [self._router(i, router_flags) for i in range(routers)]
 
     def program(self, name):
         return os.path.join(self.build, "bin", name)
 
-    def _found(self, copies, partitions):
+    def _found(self, copies, partitions, flags):
         pairs = ",".join(f"n{i + 1}={a}" for i, a in enumerate(self.node_addresses))
         with open(self.cluster_file, "wb") as to:
             subprocess.run([self.program("duet-storage"), "--found", "--nodes", pairs,
-                            "--copies", str(copies), "--partitions", str(partitions)],
+                            "--copies", str(copies), "--partitions", str(partitions), *flags],
                            stdout=to, check=True, env=clean_environment())
 
     def _node(self, index, flags):

@@ -5,7 +5,7 @@ import os
 import time
 
 import scenario
-from scenario import Canary, Load, compare_copies
+from scenario import Canary, Load, compare_copies, wait_for
 
 
 def leave(run, c, load, index):
@@ -19,6 +19,22 @@ def leave(run, c, load, index):
     load.wait_reads(300)
     node.start()
     c.wait_serving()
+
+
+def drain(run, c):
+    """The same without an end of the process, and back."""
+    said = c.good("admin", "drain", "n2").decode()
+    led = {n["name"]: n["partitions_led"] for n in c.status()["nodes"]}
+    run.check("is drained" in said and led["n2"] == 0 and sum(led.values()) == 1024,
+              f"admin drain: others lead everything {led}")
+    status = c.duet("status")
+    run.check(status.returncode == 5 and b"n2 is drained" in status.stdout, "status says so")
+    c.good("admin", "undrain", "n2")
+    c.wait_serving()
+    wait_for(lambda: all(n["partitions_led"] > 300 for n in c.status()["nodes"]),
+             "n2 leads again")
+    done = c.duet("admin", "drain", "n9")
+    run.check(done.returncode == 2 and b"no node 'n9'" in done.stderr, "drain of no node: wrong use")
 
 
 def main(run):
@@ -36,6 +52,7 @@ def main(run):
         run.check(figures["write_gap_ms"] < canary.allowed_ms(500),
                   f"writes did not stop ({figures['write_gap_ms']} ms at most; {canary})")
         compare_copies(run, c, final)
+        drain(run, c)
         began = time.monotonic()
         for node in c.nodes:
             node.popen.terminate()

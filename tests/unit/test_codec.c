@@ -140,6 +140,11 @@ static enum status sample_refused(struct buffer *out)
 
 static const struct ping a_ping = {.nonce = 1, .boot_id = 2, .ptime = 300, .map_version = 4};
 
+static enum status sample_drain(struct buffer *out)
+{
+    return codec_pack_drain(true, out);
+}
+
 static enum status sample_ping(struct buffer *out)
 {
     return codec_pack_ping(MESSAGE_PING, &a_ping, out);
@@ -421,6 +426,7 @@ static bool untouched(const void *m, size_t size)
 AGAIN(again_hello, struct hello, codec_unpack_hello(in, arena, &m),
       codec_pack_hello((enum message_kind)in.data[2], &m, out))
 AGAIN_SIMPLE(request)
+AGAIN(again_drain, bool, codec_unpack_drain(in, arena, &m), codec_pack_drain(m, out))
 AGAIN(again_answer, struct answer, codec_unpack_answer(in, arena, &m),
       codec_pack_answer((enum message_kind)in.data[2], &m, out))
 AGAIN_SIMPLE(batch)
@@ -482,6 +488,7 @@ static const struct door {
      "005203e807145a056170706c655a0162620210016200"},
     {"refused", false, sample_refused, again_refused,
      "d7010700080f120a70726f746f636f6c203918012001"},
+    {"drain", false, sample_drain, again_drain, "d7010e000801"},
     {"ping", false, sample_ping, again_ping,
      "d701080009010000000000000011020000000000000018ac022004"},
     {"pong", false, sample_pong, again_ping,

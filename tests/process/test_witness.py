@@ -1,0 +1,38 @@
+"""Two nodes with data and a witness, which only votes: any one of the three may die, and after its
+return any other."""
+import os
+
+import scenario
+from scenario import Canary, Load, compare_copies
+
+
+def die_and_return(run, c, load, index):
+    node = c.nodes[index]
+    load.wait_more(500)
+    node.kill()
+    load.wait_writes(500)
+    load.wait_reads(500)
+    run.check(True, f"{node.name} killed: reads and writes go on")
+    node.start()
+    c.wait_serving()
+
+
+def main(run):
+    with run.cluster(found_flags=("--weights", "n3=0")) as c:
+        c.start()
+        led = {n["name"]: n["partitions_led"] for n in c.status()["nodes"]}
+        run.check(led == {"n1": 512, "n2": 512, "n3": 0}, f"the witness holds nothing: {led}")
+        final = os.path.join(c.dir, "final")
+        with Canary(c.dir) as canary, \
+                Load(run, c, "--operations", "10000", "--rate", "2000", "--until-stop",
+                     "--timeout", "10000", "--final", final) as load:
+            for index in (2, 0, 1, 2, 1, 0):
+                die_and_return(run, c, load, index)
+            figures = load.finish(tell_slow=True)
+        run.check(figures["still_not_done"] == 0 and
+                  figures["still_ms_max"] < canary.allowed_ms(1000),
+                  f"no read of a key that nobody changes took a second ({canary})")
+        compare_copies(run, c, final)
+
+
+scenario.run(main, __doc__)
