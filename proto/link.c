@@ -172,10 +172,12 @@ static const struct advice {
     enum status status;
     const char *words; /* what is wrong and what an operator can do about it */
 } advices[] = {
-    {EADDRINUSE, STATUS_CONFIG,
+    /* The first two may pass by themselves, so a supervisor tries them again: another process ends,
+     * an interface comes up late. */
+    {EADDRINUSE, STATUS_LOCKED,
      "the address is in use by another process; stop that one (`ss -ltnp` lists it) or choose "
      "another port"},
-    {EADDRNOTAVAIL, STATUS_CONFIG,
+    {EADDRNOTAVAIL, STATUS_NOCONNECTION,
      "this machine has no such address; `ip address` lists those that it has"},
     {ENODEV, STATUS_CONFIG, "an IP address is needed here, for instance 127.0.0.1, not a name"},
     {EACCES, STATUS_CONFIG, "no permission for this port; ports from 1024 on need none"},

@@ -13,7 +13,7 @@ import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else os.path.join(ROOT, "build/bin")
-EX_USAGE, EX_CONFIG = 64, 78
+EX_USAGE, EX_UNAVAILABLE, EX_CONFIG = 64, 69, 78
 NODES = "n1=tcp://127.0.0.1:7500,n2=tcp://127.0.0.1:7503"
 
 
@@ -139,9 +139,16 @@ class Configuration(unittest.TestCase):
             address = f"tcp://127.0.0.1:{busy.getsockname()[1]}"
             code, _, err = run("duet-router", "--nodes", "tcp://127.0.0.1:7500",
                                "--listen", address)
-            self.assertEqual(code, EX_CONFIG, err)
+            self.assertEqual(code, EX_UNAVAILABLE, err)
             self.assertIn(f"cannot listen on '{address}': the address is in use", err)
             self.assertIn("choose another port", err)
+
+    def test_address_that_the_machine_does_not_have_may_come(self):
+        """A supervisor starts it again, unlike after a wrong configuration."""
+        code, _, err = run("duet-router", "--nodes", "tcp://127.0.0.1:7500", "--insecure",
+                           "--listen", "tcp://192.0.2.1:7400")
+        self.assertEqual(code, EX_UNAVAILABLE, err)
+        self.assertIn("no such address", err)
 
     def test_node_that_the_cluster_file_does_not_know_is_refused(self):
         code, _, err = run("duet-storage", *self.storage, "--name", "n9", "--check-config")

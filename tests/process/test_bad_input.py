@@ -117,7 +117,7 @@ def options(run, c):
                          "tcp://0.0.0.0:7"), 78, ["--insecure"],
             "duet-router: not loopback and not --insecure")
     refused(run, program(c, router, "--nodes", c.node_addresses[0], "--listen",
-                         c.router_addresses[0]), 78, ["in use", c.router_addresses[0]],
+                         c.router_addresses[0]), 69, ["in use", c.router_addresses[0]],
             "duet-router: port in use")
     undisturbed(run, c, "bad options")
 
@@ -320,7 +320,7 @@ def directories(run, c):
         host, port = c.node_addresses[0].removeprefix("tcp://").rsplit(":", 1)
         wait_for(lambda: bind(taken, host, int(port)), "the port is free")
         taken.listen()
-        start_refused(run, node_process(c, "n1", c.dir + "/n1"), (78,), ["in use", port],
+        start_refused(run, node_process(c, "n1", c.dir + "/n1"), (69,), ["in use", port],
                       "port in use")
     file = os.path.join(c.dir, "a file")
     with open(file, "w", encoding="utf8") as to:

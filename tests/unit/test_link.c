@@ -369,7 +369,7 @@ static void test_link__port_in_use_says_what_to_do(void **state)
 {
     (void)state;
     assert_null(link_bind(context, LINK_ROUTER_CLIENTS, address, &err));
-    assert_int_equal(err.status, STATUS_CONFIG);
+    assert_int_equal(err.status, STATUS_LOCKED);
     assert_non_null(strstr(err.message, address));
     assert_non_null(strstr(err.message, "in use by another process"));
     assert_non_null(strstr(err.message, "choose another port"));
