@@ -4,6 +4,7 @@ PACKAGES_BUILD="gcc libc6-dev cmake ninja-build pkg-config protobuf-c-compiler l
     libzmq3-dev libczmq-dev libssl-dev liblmdb-dev libxxhash-dev libjansson-dev uthash-dev
     libedit-dev"
 PACKAGES_TESTS="libcmocka-dev python3 python3-zmq python3-protobuf protobuf-compiler mandoc"
+PACKAGES_VERSUS="libhiredis-dev redis-tools"  # only for tests/bench/versus
 PACKAGES_MODEL="spin"  # only for tests/run --long and tests/run model
 
 # Install those of the named Debian packages that are missing. Does nothing, and needs no network,
