@@ -225,7 +225,7 @@ static int list(const struct context *c)
         }
     }
     if (!command_json(c) && isatty(STDOUT_FILENO) && !contexts_entry(0, &entry, &current))
-        puts("there is none yet; duet context add NAME ROUTERS makes one");
+        puts("none yet; see duet help context");
     if (command_json(c))
         command_print_json_list(c, array);
     else
