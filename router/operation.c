@@ -81,6 +81,10 @@ enum verdict operation_verdict(enum status s)
     case STATUS_INDOUBT:
     case STATUS_STALE:
     case STATUS_TOOOLD:
+    /* What is in the operation itself: no other attempt can have come to anything else, for a node
+     * looks for the operation's record first. */
+    case STATUS_MALFORMED:
+    case STATUS_TOOBIG:
         return VERDICT_ANSWER;
     case STATUS_WRONGEPOCH:
     case STATUS_ASKPRIMARY:
@@ -91,8 +95,6 @@ enum verdict operation_verdict(enum status s)
     case STATUS_NOMEMORY:
     case STATUS_NOCONNECTION:
         return VERDICT_PAUSE;
-    case STATUS_MALFORMED:
-    case STATUS_TOOBIG:
     case STATUS_FULL:
     case STATUS_TIMEOUT:
     case STATUS_UNSUPPORTED:

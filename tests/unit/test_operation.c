@@ -78,8 +78,9 @@ static void test_operation__what_was_executed_is_an_answer_and_what_was_not_is_n
     assert_int_equal(operation_verdict(STATUS_BUSY), VERDICT_PAUSE);
     assert_int_equal(operation_verdict(STATUS_UNAVAILABLE), VERDICT_PAUSE);
     assert_int_equal(operation_verdict(STATUS_NEEDTOKEN), VERDICT_PAUSE);
+    assert_int_equal(operation_verdict(STATUS_TOOBIG), VERDICT_ANSWER);
+    assert_int_equal(operation_verdict(STATUS_MALFORMED), VERDICT_ANSWER);
     assert_int_equal(operation_verdict(STATUS_FULL), VERDICT_REFUSED);
-    assert_int_equal(operation_verdict(STATUS_TOOBIG), VERDICT_REFUSED);
 }
 
 static void test_operation__whatever_leaves_a_doubt_counts_as_an_answer(void **state)
