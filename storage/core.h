@@ -30,6 +30,8 @@ struct replica;
 struct peer {
     uint64_t incarnation; /* 0: never heard of */
     uint64_t heard_ms;    /* of the last heartbeat */
+    uint64_t suspect_ms;  /* how long it may be silent: more, after it was suspected wrongly */
+    uint64_t raised_ms;   /* when that was */
     uint64_t map_version;
     uint64_t map_asked_ms;
     uint64_t echo_ms; /* sent_ms of its newest heartbeat, for our next one */
@@ -122,6 +124,7 @@ struct core {
 
     /* This turn. */
     uint64_t now_ms, wall_ms;
+    uint64_t looked_ms; /* when peers_tick() looked last */
     struct node_effects *out;
     enum status failed; /* the first error that must end the process */
     struct replica **touched; /* replicas with something to send at the end of the turn */

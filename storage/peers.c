@@ -9,8 +9,13 @@
 #include "storage/serve.h"
 #include "storage/snapshot.h"
 
+#define SUSPECT_TIMES_MAX 5u     /* the most that suspicion is put off, in times of suspect_ms */
+#define RAISED_MS         60000u /* and for how long */
+
 void peers_find(struct core *c)
 {
+    for (uint32_t i = 0; i < c->peers_count; i++)
+        c->peers[i].suspect_ms = c->options.suspect_ms;
     for (uint32_t p = 0; p < c->map->partition_count; p++) {
         const struct clustermap_partition *part = &c->map->partitions[p];
         if (!core_assigned(part, c->options.index))
@@ -53,6 +58,20 @@ static bool peer_current(struct core *c, uint32_t sender, uint64_t incarnation, 
     return ours;
 }
 
+/* It was silent for so long, and lives: a machine that is short of processors or has a slow
+ * network. Were it suspected each time, leadership would move to and fro, and the work of moving it
+ * would make the machine slower still. What was silent for long, hung, and would have been
+ * suspected anyhow. */
+static void suspected_wrongly(struct core *c, struct peer *peer)
+{
+    uint64_t silent_ms = c->now_ms - peer->heard_ms, wanted_ms = silent_ms + silent_ms / 2;
+    if (wanted_ms > SUSPECT_TIMES_MAX * c->options.suspect_ms)
+        return;
+    peer->raised_ms = c->now_ms;
+    if (peer->suspect_ms < wanted_ms)
+        peer->suspect_ms = wanted_ms;
+}
+
 /* Touch all partitions shared with a node that came back: there may be much to say. */
 static void peer_up(struct core *c, uint32_t node)
 {
@@ -87,8 +106,8 @@ static void push_map(struct core *c, uint32_t node)
 static void on_heartbeat(struct core *c, struct bytes frame)
 {
     struct heartbeat h;
-    if (codec_unpack_heartbeat(frame, &c->frame, &h) != STATUS_OK ||
-        h.sender >= c->peers_count || h.sender == c->options.index) {
+    if (codec_unpack_heartbeat(frame, &c->frame, &h) != STATUS_OK || h.sender >= c->peers_count ||
+        h.sender == c->options.index) {
         core_malformed(c);
         return;
     }
@@ -102,6 +121,8 @@ static void on_heartbeat(struct core *c, struct bytes frame)
     }
     if (h.incarnation > peer->incarnation)
         peer_restarted(c, h.sender, h.incarnation);
+    else if (!peer->up)
+        suspected_wrongly(c, peer);
     peer->heard_ms = c->now_ms;
     if (!peer->up)
         peer_up(c, h.sender);
@@ -313,14 +334,30 @@ uint64_t peers_deadline(const struct core *c)
 {
     uint64_t due = UINT64_MAX;
     for (uint32_t i = 0; i < c->peers_count; i++)
-        if (c->peers[i].up && c->peers[i].heard_ms + c->options.suspect_ms < due)
-            due = c->peers[i].heard_ms + c->options.suspect_ms;
+        if (c->peers[i].up && c->peers[i].heard_ms + c->peers[i].suspect_ms < due)
+            due = c->peers[i].heard_ms + c->peers[i].suspect_ms;
     return due;
+}
+
+/* While we stood still ourselves, nobody could be heard. */
+static void forgive_own_pause(struct core *c)
+{
+    uint64_t passed_ms = c->now_ms - c->looked_ms;
+    bool paused = c->looked_ms != 0 && passed_ms > c->options.suspect_ms / 2;
+    c->looked_ms = c->now_ms;
+    for (uint32_t i = 0; paused && i < c->peers_count; i++)
+        if (c->peers[i].up && c->peers[i].heard_ms + passed_ms <= c->now_ms)
+            c->peers[i].heard_ms += passed_ms;
 }
 
 void peers_tick(struct core *c)
 {
-    for (uint32_t i = 0; i < c->peers_count; i++)
-        if (c->peers[i].up && c->now_ms >= c->peers[i].heard_ms + c->options.suspect_ms)
+    forgive_own_pause(c);
+    for (uint32_t i = 0; i < c->peers_count; i++) {
+        struct peer *peer = &c->peers[i];
+        if (peer->suspect_ms > c->options.suspect_ms && c->now_ms >= peer->raised_ms + RAISED_MS)
+            peer->suspect_ms = c->options.suspect_ms;
+        if (peer->up && c->now_ms >= peer->heard_ms + peer->suspect_ms)
             peer_down(c, i);
+    }
 }

@@ -123,7 +123,12 @@ static void on_answer(struct pair *p, struct bytes frame)
     struct answer a;
     enum message_kind kind;
     arena_init(&arena);
-    ENSURE(codec_peek(frame, &kind) == STATUS_OK && kind == MESSAGE_RESULTS);
+    ENSURE(codec_peek(frame, &kind) == STATUS_OK);
+    if (kind == MESSAGE_STATUS) { /* to pair_stay() */
+        arena_fini(&arena);
+        return;
+    }
+    ENSURE(kind == MESSAGE_RESULTS);
     ENSURE(codec_unpack_answer(frame, &arena, &a) == STATUS_OK);
     for (size_t i = 0; i < a.count; i++) {
         ENSURE(p->answers_count < PAIR_ANSWERS_MAX);
@@ -260,6 +265,22 @@ void pair_start(struct pair *p, uint32_t node)
     n->up = true;
     carry(p, node, &out);
     node_effects_fini(&out);
+}
+
+void pair_leave(struct pair *p, uint32_t node)
+{
+    struct node_event event = {.kind = NODE_LEAVE};
+    step(p, node, &event);
+}
+
+void pair_stay(struct pair *p, uint32_t node)
+{
+    struct buffer frame;
+    buffer_init(&frame, 256);
+    ENSURE(codec_pack_drain(false, &frame) == STATUS_OK);
+    struct node_event event = {.kind = NODE_REQUEST, .source = 1, .frame = buffer_view(&frame)};
+    step(p, node, &event);
+    buffer_fini(&frame);
 }
 
 static void make_durable(struct pair *p, uint32_t node)

@@ -56,6 +56,9 @@ void pair_fini(struct pair *p);
 void pair_start(struct pair *p, uint32_t node);
 /* kill -9, and power: what was not durable is gone. */
 void pair_crash(struct pair *p, uint32_t node);
+/* It is asked to stop soon, as by SIGTERM; and to stay after all, as by `duet admin undrain`. */
+void pair_leave(struct pair *p, uint32_t node);
+void pair_stay(struct pair *p, uint32_t node);
 /* Its directory is lost: the next start is one with an empty disk. It is down. */
 void pair_wipe(struct pair *p, uint32_t node);
 /* A copy of its directory as it is; none was checkpointed. And its return: it is down. */

@@ -8,6 +8,9 @@ import scenario
 from scenario import Canary, Load, compare_copies, wait_for
 
 
+SUSPECT_MS = 300  # a machine that stands still for longer makes a node missing
+
+
 def leave(run, c, load, index):
     node = c.nodes[index]
     load.wait_more(1000)
@@ -47,8 +50,11 @@ def main(run):
             for index in range(3 * (5 if run.long else 1)):
                 leave(run, c, load, index % 3)
             figures = load.finish(tell_slow=True)
-        run.check(figures["in_doubt"] == 0 and figures["writes_not_done"] == 0 and
-                  figures["still_not_done"] == 0, "no request failed, none was in doubt")
+        if canary.slept_ms < SUSPECT_MS / 2:
+            run.check(figures["in_doubt"] == 0 and figures["writes_not_done"] == 0 and
+                      figures["still_not_done"] == 0, "no request failed, none was in doubt")
+        else:
+            run.say(f"not judged whether a request failed, for nodes were suspected: {canary}")
         run.check(figures["write_gap_ms"] < canary.allowed_ms(500),
                   f"writes did not stop ({figures['write_gap_ms']} ms at most; {canary})")
         compare_copies(run, c, final)
