@@ -15,7 +15,9 @@ def all_partitions(c, tag):
 def writes_everywhere(run, c, tag):
     words = all_partitions(c, tag)
     for i in range(0, len(words), 1000):
-        c.good("mput", *words[i:i + 1000], "--timeout", "20000", timeout=60)
+        # One that is in doubt is asked again: a slow machine may lose a second node for a moment.
+        wait_for(lambda: c.duet("mput", *words[i:i + 1000], "--timeout", "20000").returncode == 0,
+                 "writes to every partition")
 
 
 def kill_one(run, c, load, index):
