@@ -321,7 +321,9 @@ static void enter(struct core *c, struct replica *r, const struct clustermap_par
     r->config_epoch = p->epoch;
     r->lead_node = p->primary;
     r->in_isr = contains(p->isr, p->isr_count, c->options.index);
-    r->leads = p->primary == c->options.index && (p->epoch > r->boot_promised || MUTANT(43));
+    /* F6; and a disk that is new here knows nothing of what it promised (U7). */
+    r->leads = p->primary == c->options.index && known_met(c) &&
+               (p->epoch > r->boot_promised || MUTANT(43));
     r->opened = r->handing_over = false;
     r->lead_incarnation = r->suspected_ms = 0;
     for (uint32_t i = 0; i < r->members_count; i++)
@@ -480,5 +482,7 @@ void epoch_flush(struct core *c)
 
 bool epoch_readable(const struct replica *r, uint64_t now_ms)
 {
-    return r->in_isr && r->opened && replica_current(r) && lease_holds(r, now_ms);
+    /* The founding epoch, 0, is nobody's: an empty disk would show that nothing is there. */
+    return r->promised_epoch > 0 && r->in_isr && r->opened && replica_current(r) &&
+           lease_holds(r, now_ms);
 }

@@ -140,13 +140,19 @@ static void begin_learner(struct core *c, struct replica *r, struct member *m,
         set_adrift(c, r, m);
 }
 
-static void tell_lack(struct core *c, struct replica *r, const struct member *m)
+bool lead_lacks(struct core *c, struct replica *r, uint32_t node, uint64_t epoch,
+                uint64_t last_seq)
 {
+    const struct member *m = replica_member(r, node);
+    if (m == NULL || m->synced || epoch != r->promised_epoch || !replica_current(r) ||
+        last_seq >= m->had_seq)
+        return false;
     struct outbox_section s = {.partition = r->partition,
                                .epoch = r->promised_epoch,
                                .commit_seq = m->had_seq,
                                .flags = APPEND_LACKS};
-    outbox_section(&c->outbox, m->node, &s);
+    outbox_section(&c->outbox, node, &s);
+    return true;
 }
 
 void lead_promised(struct core *c, struct replica *r, uint32_t node, uint64_t epoch,
@@ -157,10 +163,6 @@ void lead_promised(struct core *c, struct replica *r, uint32_t node, uint64_t ep
         return;
     if (commit->seq > r->last.seq) { /* whatever is committed was on this disk */
         core_lost(c, r, commit->seq);
-        return;
-    }
-    if (last_seq < m->had_seq) { /* U2: an old image of its disk, or an empty one */
-        tell_lack(c, r, m);
         return;
     }
     if (!adopt_commit(c, r, commit)) {
@@ -206,9 +208,10 @@ void lead_ack(struct core *c, struct replica *r, uint32_t node, uint64_t epoch, 
     }
     if (seq > m->acked_seq) {
         m->acked_seq = seq;
-        m->progress_ms = m->owed_ms = c->now_ms;
+        m->progress_ms = c->now_ms;
         if (m->next_seq <= seq)
             m->next_seq = seq + 1;
+        m->owed_ms = m->next_seq > seq + 1 ? c->now_ms : 0;
         try_commit(c, r);
         if (!m->in_isr)
             epoch_consider(c, r);
@@ -308,7 +311,9 @@ static void send_section(struct core *c, struct replica *r, struct member *m)
                                .durable_seq = r->durable_seq,
                                .flags = adding || c->now_ms < fence_ms(r) ? APPEND_WAITS : 0};
     if (m->next_seq <= m->acked_seq + 1)
-        m->progress_ms = m->owed_ms = c->now_ms;
+        m->progress_ms = c->now_ms;
+    if (m->owed_ms == 0 && m->next_seq <= r->last.seq)
+        m->owed_ms = c->now_ms; /* sending it again does not move that */
     outbox_section(&c->outbox, m->node, &s);
     for (; m->next_seq <= r->last.seq && m->next_seq <= window_end(c, r, m); m->next_seq++) {
         const struct pending *p = replica_entry(r, m->next_seq);
