@@ -10,6 +10,7 @@
     X(stops, "of them, after their log was closed") \
     X(power_cuts,        "machines that lost power")                        \
     X(disk_deaths,       "nodes that ended by a disk error")                \
+    X(disks_refused,     "nodes that ended: others know another disk of theirs") \
     X(boots_failed,      "starts that a disk error ended")                  \
     X(checkpoints,       "checkpoints that ended")                          \
     X(checkpoint_deaths, "power lost in the middle of a checkpoint")        \

@@ -265,6 +265,87 @@ static void run_bad_disk(struct world *w)
     }
 }
 
+/* Traps 22 and 23, rules U7 and U2. A node comes back with an empty disk, or with an old image of its
+ * own, and must end by itself; then it gets its own. */
+static void knobs_wrong_disk(struct knobs *k)
+{
+    k->partitions = 1; /* the third node is nothing but a voter */
+    k->keys = 30;
+    k->think_max_us = 4000;
+}
+
+static void must_end(struct world *w, struct machine *m)
+{
+    for (int i = 0; i < 500 && !w->failed && machine_alive(m); i++)
+        world_pass(w, 10);
+    if (!w->failed && machine_alive(m))
+        world_fail(w, "U7", "a node still lives, five seconds after it came with another disk");
+}
+
+/* A life that the image knows nothing of, and that all others have heard of. */
+static void live_again(struct world *w, struct machine *m)
+{
+    machine_end(m, random_chance(&w->random, 500) ? MACHINE_KILL : MACHINE_POWER);
+    machine_boot(m);
+    world_pass(w, 2500);
+}
+
+static void come_with(struct world *w, struct machine *m, enum machine_disk which)
+{
+    machine_end(m, random_chance(&w->random, 500) ? MACHINE_KILL : MACHINE_POWER);
+    world_pass(w, random_below(&w->random, 1500)); /* others took over, or not yet */
+    machine_put_disk(m, which);
+    machine_boot(m);
+    work(w, (uint32_t)random_below(&w->random, 30));
+    must_end(w, m);
+    if (w->failed)
+        return;
+    machine_put_own_disk(m);
+    machine_boot(m);
+    work_and_wait(w, 0, w->knobs.clients - 1, 20);
+}
+
+static void run_wrong_disk(struct world *w)
+{
+    for (int round = 0; round < 4 && !w->failed; round++) {
+        struct machine *m = w->machines[random_below(&w->random, w->knobs.nodes)];
+        enum machine_disk which = random_chance(&w->random, 500) ? MACHINE_EMPTY : MACHINE_IMAGE;
+        work_and_wait(w, 0, w->knobs.clients - 1, 20);
+        world_pass(w, 2000);
+        if (random_chance(&w->random, 500))
+            machine_checkpoint(m);
+        world_pass(w, random_below(&w->random, 1000));
+        if (which == MACHINE_IMAGE) {
+            machine_take_image(m);
+            live_again(w, m);
+        }
+        come_with(w, m, which);
+    }
+}
+
+/* Trap 21, rule U2. The only member that is left comes back with less than the register says. */
+static void run_short_log(struct world *w)
+{
+    struct machine *last = primary(w), *other = replica(w);
+    work_and_wait(w, 0, w->knobs.clients - 1, 20);
+    world_pass(w, 2000);
+    machine_take_image(last);
+    work_and_wait(w, 0, w->knobs.clients - 1, 20);
+    world_pass(w, 100);
+    machine_end(other, MACHINE_KILL);
+    world_pass(w, 1500);
+    machine_end(last, MACHINE_POWER);
+    machine_put_disk(last, MACHINE_IMAGE);
+    machine_boot(last);
+    must_end(w, last);
+    if (w->failed)
+        return;
+    machine_put_own_disk(last);
+    machine_boot(last);
+    world_pass(w, 1000);
+    machine_boot(other);
+}
+
 const struct scenario scenarios[] = {
     {"calm", "nothing goes wrong", NULL, run_calm},
     {"lost-tail", "the primary loses what its replica has, and the link is bad afterwards",
@@ -278,6 +359,9 @@ const struct scenario scenarios[] = {
      run_late_outcome},
     {"late-after-restart", "requests come again after a restart", knobs_late,
      run_late_after_restart},
+    {"wrong-disk", "a node comes back with an empty disk, or an old one", knobs_wrong_disk,
+     run_wrong_disk},
+    {"short-log", "the last member comes back with an old disk", knobs_wrong_disk, run_short_log},
     {"bad-disk", "writes and syncs of the log fail", two_nodes, run_bad_disk},
 };
 const unsigned scenarios_count = sizeof scenarios / sizeof scenarios[0];

@@ -22,6 +22,8 @@ static const struct {
     {3, NULL, "a replica shows a value before the primary is durable"},
     {4, NULL, "a replica acknowledges its last stored entry"},
     {5, "lost-tail", "a replica commits past its verified prefix"},
+    {22, "wrong-disk", "an empty disk under a known node is taken for the node's"},
+    {23, "wrong-disk", "an old image of a node's disk is taken for the newest"},
     {24, "bad-disk", "a failed sync is tried again"},
     {25, "damage", "a checksum hole is taken for a torn tail"},
     {26, NULL, "a retry is answered from an uncommitted record"},
