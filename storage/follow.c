@@ -16,6 +16,8 @@ void follow_promise(struct core *c, struct replica *r, uint64_t incarnation, uin
         c->counters.stale_messages++;
         return;
     }
+    if (MUTANT(7) && epoch > r->promised_epoch)
+        replica_truncate(c, r, r->commit.seq + 1);
     if (epoch > r->promised_epoch)
         replica_promise(c, r, epoch);
     r->lead_incarnation = incarnation;

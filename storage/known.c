@@ -115,8 +115,10 @@ static void consider_met(struct core *c)
         return;
     for (uint32_t i = 0; i < c->peers_count; i++)
         count += c->known[i].knows_us && counts(c, i);
-    if (count >= quorum(c))
-        note(c, c->options.index, c->options.disk, 1);
+    if (count < quorum(c))
+        return;
+    c->counters.met++;
+    note(c, c->options.index, c->options.disk, 1);
 }
 
 /* ------------------------------------------------------------------ heartbeats */
@@ -138,8 +140,10 @@ bool known_heard(struct core *c, const struct heartbeat *h)
     bool strange = k->disk != 0 && k->disk != h->disk && !MUTANT(22);
     bool old = k->disk == h->disk && k->incarnation > h->former &&
                k->incarnation != h->incarnation && !MUTANT(23);
-    if (strange || old)
+    if (strange || old) {
+        c->counters.disks_refused++;
         return false;
+    }
     const struct peer *peer = &c->peers[h->sender];
     bool goes_on =
         h->incarnation == peer->incarnation && c->now_ms >= peer->born_ms + GOES_ON_MS;

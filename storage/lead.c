@@ -76,14 +76,29 @@ void lead_open(struct core *c, struct replica *r)
         c->peers[i].heartbeat_due = true; /* leases in the new epoch */
 }
 
+/* Mutant 36: is there a learner that has more than m? */
+static bool stands_in(const struct replica *r, const struct member *m)
+{
+    for (uint32_t i = 0; i < r->members_count; i++)
+        if (!r->members[i].in_isr && r->members[i].synced && r->members[i].acked_seq > m->acked_seq)
+            return true;
+    return false;
+}
+
 static void try_commit(struct core *c, struct replica *r)
 {
     uint64_t seq = r->durable_seq;
-    if (!r->opened || c->now_ms < fence_ms(r))
+    if (!r->opened)
         return;
+    if (c->now_ms < fence_ms(r)) {
+        c->counters.fenced += seq > r->commit.seq;
+        return;
+    }
     for (uint32_t i = 0; i < r->members_count; i++) {
         const struct member *m = &r->members[i];
         if (!required(m) || (MUTANT(8) && !c->peers[m->node].up))
+            continue;
+        if (MUTANT(36) && stands_in(r, m))
             continue;
         if (!m->synced || m->adrift)
             return;
@@ -120,6 +135,7 @@ static bool adopt_commit(struct core *c, struct replica *r, const struct positio
 static void set_adrift(struct core *c, struct replica *r, struct member *m)
 {
     m->adrift = true;
+    c->counters.additions_dropped += m->adding && r->ticket == 0;
     if (r->ticket == 0)
         m->adding = false;
     c->counters.adrift++;
@@ -138,6 +154,7 @@ static void begin_learner(struct core *c, struct replica *r, struct member *m,
         m->next_seq = r->kept_seq;
     else
         set_adrift(c, r, m);
+    c->counters.caught_up += !m->adrift;
 }
 
 bool lead_lacks(struct core *c, struct replica *r, uint32_t node, uint64_t epoch,
@@ -236,8 +253,11 @@ void lead_member_lost(struct core *c, struct replica *r, uint32_t node)
     snapshot_end(c, m);
     m->asked_ms = 0;
     m->since_ms = c->now_ms;
-    if (r->ticket == 0 || MUTANT(10)) /* else it stays required until the register has moved (G1) */
+    /* Else it stays required until the register has moved (G1). */
+    if (m->adding && (r->ticket == 0 || MUTANT(10))) {
         m->adding = false;
+        c->counters.additions_dropped++;
+    }
     serve_refuse_readers(c, r, STATUS_UNAVAILABLE);
     core_touch(c, r);
 }

@@ -17,6 +17,7 @@ void knobs_calm(struct knobs *k)
         .pending_bytes_max = 16u << 20,
         .kept_bytes_max = 16u << 20,
         .ask_primary_ms = 20,
+        .lease_replica_ms = 700,
         .commit_note_ms = 1000,
         .segment_size = 64u << 10,
         .retention_size = 256u << 10,

@@ -99,6 +99,8 @@ static struct node_time time_of(const struct machine *m)
 {
     uint64_t now_ms = world_clock_ms(m->world, &m->clock);
     int64_t wall_ms = (int64_t)WALL_BASE_MS + (int64_t)world_now_ms(m->world) + m->wall_ms;
+    if (mutant == 14)
+        now_ms = (uint64_t)wall_ms;
     return (struct node_time){now_ms, (uint64_t)wall_ms};
 }
 
@@ -329,6 +331,7 @@ static void make_node(struct machine *m, const struct identity *identity)
     options.disk = identity->disk;
     options.boot_id = random_next(&m->random) | 1;
     options.ask_primary_ms = k->ask_primary_ms;
+    options.lease_replica_ms = k->lease_replica_ms;
     options.commit_note_ms = k->commit_note_ms;
     options.pending_max = k->pending_max;
     options.pending_bytes_max = k->pending_bytes_max;
@@ -455,6 +458,27 @@ bool machine_boot(struct machine *m)
     return false;
 }
 
+static void count_failover(uint64_t *reached, const struct node_counters *c)
+{
+    reached[REACH_takeovers] += c->takeovers;
+    reached[REACH_takeovers_unopened] += c->takeovers_unopened;
+    reached[REACH_left_out] += c->left_out;
+    reached[REACH_new_lives] += c->new_lives;
+    reached[REACH_collisions] += c->collisions;
+    reached[REACH_fenced] += c->fenced;
+    reached[REACH_additions] += c->additions;
+    reached[REACH_additions_dropped] += c->additions_dropped;
+    reached[REACH_grown] += c->grown;
+    reached[REACH_hand_backs] += c->hand_backs;
+    reached[REACH_caught_up] += c->caught_up;
+    reached[REACH_adrift] += c->adrift;
+    reached[REACH_snapshots] += c->snapshots;
+    reached[REACH_copies_ended] += c->copies_ended;
+    reached[REACH_copies_dropped] += c->copies_dropped;
+    reached[REACH_met] += c->met;
+    reached[REACH_refused_heartbeats] += c->disks_refused;
+}
+
 void machine_count(struct machine *m)
 {
     uint64_t *reached = m->world->reached;
@@ -471,6 +495,7 @@ void machine_count(struct machine *m)
     reached[REACH_unavailable] += c.refused_unavailable;
     reached[REACH_busy] += c.refused_busy;
     reached[REACH_full] += c.refused_full;
+    count_failover(reached, &c);
 }
 
 bool machine_alive(const struct machine *m)

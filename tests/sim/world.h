@@ -41,6 +41,7 @@ struct knobs {
     uint32_t pending_max, waiters_max;
     uint64_t kept_bytes_max; /* of committed entries, for members that come back */
     uint64_t pending_bytes_max, ask_primary_ms, commit_note_ms;
+    uint64_t lease_replica_ms;
     uint64_t segment_size, retention_size;
     uint64_t overlay_entries_min, overlay_bytes_max;
     bool cold_reads; /* the table is read LATER, by fetches */
