@@ -29,6 +29,7 @@ struct replica;
 /* What this node knows of another one. */
 struct peer {
     uint64_t incarnation; /* 0: never heard of */
+    uint64_t born_ms;     /* when we heard of it first, in that life */
     uint64_t heard_ms;    /* of the last heartbeat */
     uint64_t suspect_ms;  /* how long it may be silent: more, after it was suspected wrongly */
     uint64_t raised_ms;   /* when that was */

@@ -156,6 +156,7 @@ static bool grow(struct core *c, struct replica *r, struct member *m)
     memcpy(isr.nodes, now->isr, sizeof isr.nodes);
     isr.nodes[isr.count++] = m->node;
     propose_next(c, r, &isr, c->options.index);
+    c->counters.grown += r->ticket != 0;
     return r->ticket != 0;
 }
 
@@ -173,6 +174,7 @@ static void begin_adding(struct core *c, struct replica *r, struct member *m)
     if (!m->synced || m->adrift || !c->peers[m->node].up || leaves(c, m->node) || any_adding(r) ||
         c->now_ms < m->since_ms + m->back_off_ms || m->acked_seq + NEAR_ENTRIES < r->last.seq)
         return;
+    c->counters.additions++;
     m->adding = true;
     m->adding_ms = c->now_ms;
     m->mark_seq = MUTANT(9) ? m->acked_seq : r->last.seq;
@@ -188,10 +190,12 @@ static void consider_growth(struct core *c, struct replica *r)
         if (grow(c, r, m))
             return;
         bool late = m->adding && c->now_ms >= m->adding_ms + ADDING_MS;
-        if (late || !c->peers[m->node].up)
+        if (late || !c->peers[m->node].up) {
+            c->counters.additions_dropped += m->adding;
             m->adding = false;
-        else if (!m->adding)
+        } else if (!m->adding) {
             begin_adding(c, r, m);
+        }
     }
 }
 
@@ -261,6 +265,7 @@ static void consider_hand_back(struct core *c, struct replica *r)
     struct group isr = {.count = now->isr_count};
     memcpy(isr.nodes, now->isr, sizeof isr.nodes);
     propose_next(c, r, &isr, first);
+    c->counters.hand_backs += r->ticket != 0;
 }
 
 /* ------------------------------------------------------------------ considering */
@@ -269,9 +274,15 @@ static void consider_hand_back(struct core *c, struct replica *r)
 static struct group allowed(const struct clustermap_partition *p)
 {
     struct group g = {.count = p->opened ? p->isr_count : p->base_count};
-    if (MUTANT(50))
+    memcpy(g.nodes, p->opened ? p->isr : p->base, sizeof g.nodes);
+    if (MUTANT(50)) {
         g.count = p->isr_count;
-    memcpy(g.nodes, p->opened || MUTANT(50) ? p->isr : p->base, sizeof g.nodes);
+        memcpy(g.nodes, p->isr, sizeof g.nodes);
+    }
+    if (MUTANT(20)) {
+        g.count = p->assigned_count;
+        memcpy(g.nodes, p->assigned, sizeof g.nodes);
+    }
     return g;
 }
 
@@ -291,6 +302,14 @@ static bool any_missing(const struct core *c, struct replica *r)
     return false;
 }
 
+static void count_proposal(struct core *c, const struct replica *r, uint64_t *counter)
+{
+    if (r->ticket == 0)
+        return;
+    (*counter)++;
+    c->counters.takeovers_unopened += !config_of(c, r)->opened;
+}
+
 /* We are the primary of the register. */
 static void consider_leading(struct core *c, struct replica *r)
 {
@@ -302,6 +321,7 @@ static void consider_leading(struct core *c, struct replica *r)
             return;
         g = without_missing(c, r, &g);
         propose_next(c, r, &g, c->options.index);
+        count_proposal(c, r, old_life ? &c->counters.new_lives : &c->counters.left_out);
         return;
     }
     if (!now->opened) {
@@ -334,8 +354,10 @@ static void consider_following(struct core *c, struct replica *r)
     uint32_t rank = 0;
     for (uint32_t i = 0; i < now->assigned_count && now->assigned[i] != c->options.index; i++)
         rank += contains(g.nodes, g.count, now->assigned[i]);
-    if (c->now_ms >= r->suspected_ms + rank * RANK_WAIT_MS)
-        propose_next(c, r, &g, c->options.index);
+    if (c->now_ms < r->suspected_ms + rank * RANK_WAIT_MS)
+        return;
+    propose_next(c, r, &g, c->options.index);
+    count_proposal(c, r, &c->counters.takeovers);
 }
 
 void epoch_consider(struct core *c, struct replica *r)
@@ -385,6 +407,8 @@ static void enter_member(struct core *c, const struct replica *r,
     uint64_t until = c->now_ms + lease_longest_ms(c);
     if (joins && !m->in_isr && m->granted_until_ms < until)
         m->granted_until_ms = until;
+    if (MUTANT(52) && !was)
+        m->granted_until_ms = 0;
 }
 
 /* An epoch that we had not heard of. */
@@ -395,12 +419,14 @@ static void enter(struct core *c, struct replica *r, const struct clustermap_par
     r->config_epoch = p->epoch;
     r->lead_node = p->primary;
     r->in_isr = contains(p->isr, p->isr_count, c->options.index);
-    r->leads = p->primary == c->options.index && (p->epoch > r->boot_promised || MUTANT(43));
+    /* F6; and a disk that is new here knows nothing of what it promised (U7). */
+    r->leads = p->primary == c->options.index && known_met(c) &&
+               (p->epoch > r->boot_promised || MUTANT(43));
     r->opened = r->handing_over = false;
     r->lead_incarnation = r->suspected_ms = 0;
     for (uint32_t i = 0; i < r->members_count; i++)
         enter_member(c, r, p, &r->members[i], opened, joins);
-    if (r->in_isr && p->beacon_seq > r->last.seq) { /* U2: it was on this disk */
+    if (r->in_isr && p->beacon_seq > r->last.seq && !MUTANT(21)) { /* U2: it was on this disk */
         core_lost(c, r, p->beacon_seq);
         return;
     }
@@ -501,7 +527,7 @@ static void on_ended(void *arg, uint64_t ticket, uint32_t number, enum registry_
 {
     struct core *c = arg;
     bool changed = false;
-    (void)outcome;
+    c->counters.collisions += outcome == REGISTRY_CONFLICT;
     uint32_t partition = number - REGISTRY_PARTITION(0);
     ENSURE(number >= REGISTRY_PARTITION(0) && partition < c->map->partition_count);
     if (clustermap_take_partition(c->map, partition, version, value, &changed) != STATUS_OK) {
@@ -596,5 +622,7 @@ void epoch_flush(struct core *c)
 
 bool epoch_readable(const struct replica *r, uint64_t now_ms)
 {
-    return r->in_isr && r->opened && replica_current(r) && lease_holds(r, now_ms);
+    /* The founding epoch, 0, is nobody's: an empty disk would show that nothing is there. */
+    return r->promised_epoch > 0 && r->in_isr && r->opened && replica_current(r) &&
+           lease_holds(r, now_ms);
 }

@@ -2,6 +2,7 @@
 
 #include "proto/base/ensure.h"
 #include "proto/base/mutant.h"
+#include "storage/known.h"
 
 static uint64_t smaller(uint64_t a, uint64_t b)
 {
@@ -15,6 +16,8 @@ void follow_promise(struct core *c, struct replica *r, uint64_t incarnation, uin
         c->counters.stale_messages++;
         return;
     }
+    if (MUTANT(7) && epoch > r->promised_epoch)
+        replica_truncate(c, r, r->commit.seq + 1);
     if (epoch > r->promised_epoch)
         replica_promise(c, r, epoch);
     r->lead_incarnation = incarnation;
@@ -181,7 +184,8 @@ void follow_flush(struct core *c, struct replica *r)
 {
     if (c->peers[r->lead_node].incarnation == 0)
         return;
-    if (r->promised_due && r->promise_durable >= r->promised_epoch)
+    /* Nothing is acknowledged from a disk that may be in the place of another one (U7). */
+    if (r->promised_due && r->promise_durable >= r->promised_epoch && known_met(c))
         flush_promised(c, r);
     if (r->ack_due && r->lead_incarnation != 0 && r->promise_durable >= r->promised_epoch)
         flush_ack(c, r);

@@ -10,6 +10,8 @@
 #define KNOWN_SIZE 24u
 #define HEAD_SIZE  8u
 
+#define GOES_ON_MS 1000u /* a life that did nothing but live is remembered after so long */
+
 enum status known_init(struct core *c)
 {
     c->known = calloc(c->peers_count, sizeof *c->known);
@@ -113,8 +115,10 @@ static void consider_met(struct core *c)
         return;
     for (uint32_t i = 0; i < c->peers_count; i++)
         count += c->known[i].knows_us && counts(c, i);
-    if (count >= quorum(c))
-        note(c, c->options.index, c->options.disk, 1);
+    if (count < quorum(c))
+        return;
+    c->counters.met++;
+    note(c, c->options.index, c->options.disk, 1);
 }
 
 /* ------------------------------------------------------------------ heartbeats */
@@ -133,16 +137,28 @@ bool known_heard(struct core *c, const struct heartbeat *h)
         core_outlived(c, h->target_seen);
         return false;
     }
-    if (k->disk != 0 && k->disk != h->disk && !MUTANT(22))
+    bool strange = k->disk != 0 && k->disk != h->disk && !MUTANT(22);
+    bool old = k->disk == h->disk && k->incarnation > h->former &&
+               k->incarnation != h->incarnation && !MUTANT(23);
+    if (strange || old) {
+        c->counters.disks_refused++;
         return false;
-    if (k->disk == h->disk && k->incarnation > h->former && k->incarnation != h->incarnation &&
-        !MUTANT(23))
-        return false;
-    if (k->disk != h->disk || k->incarnation < h->incarnation)
+    }
+    const struct peer *peer = &c->peers[h->sender];
+    bool goes_on =
+        h->incarnation == peer->incarnation && c->now_ms >= peer->born_ms + GOES_ON_MS;
+    if (k->disk != h->disk || (goes_on && k->incarnation < h->incarnation))
         note(c, h->sender, h->disk, h->incarnation);
     k->knows_us = h->target_disk == c->options.disk;
     consider_met(c);
     return true;
+}
+
+void known_acts(struct core *c, uint32_t node)
+{
+    const struct known *k = &c->known[node];
+    if (k->incarnation < c->peers[node].incarnation)
+        note(c, node, k->disk, c->peers[node].incarnation);
 }
 
 void known_tell(const struct core *c, uint32_t node, struct heartbeat *h)

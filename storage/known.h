@@ -6,6 +6,10 @@
  * back with an empty directory, or with an old copy of its own, is told, and ends; and until then
  * nobody takes its heartbeats.
  *
+ * A copy of the very life that was heard of last looks like the node's next life; it is found out by
+ * what it lacks (rule U2), as soon as it hears of the registers or of a promise. So that its own
+ * directory is still welcome then, a life is remembered only when it acts, or has gone on for a while.
+ *
  * A disk that is new must not vote or lead before it is certain that it replaces none: it does
  * nothing with registers until so many nodes have it on their disks that some of those who know a
  * former one would be among them ("met"). This is once in a disk's life; it is logged.
@@ -37,6 +41,8 @@ enum status known_replay(struct core *c, struct bytes body);
 /* A heartbeat of a node of this cluster: may the rest of it be believed? May fail the core (this
  * disk is not the one that others know). */
 bool known_heard(struct core *c, const struct heartbeat *h);
+/* A message of node, in the incarnation that was heard of, binds us: remember it. */
+void known_acts(struct core *c, uint32_t node);
 /* What a heartbeat to node says about disks. */
 void known_tell(const struct core *c, uint32_t node, struct heartbeat *h);
 /* May this node vote and propose? */

@@ -76,14 +76,29 @@ void lead_open(struct core *c, struct replica *r)
         c->peers[i].heartbeat_due = true; /* leases in the new epoch */
 }
 
+/* Mutant 36: is there a learner that has more than m? */
+static bool stands_in(const struct replica *r, const struct member *m)
+{
+    for (uint32_t i = 0; i < r->members_count; i++)
+        if (!r->members[i].in_isr && r->members[i].synced && r->members[i].acked_seq > m->acked_seq)
+            return true;
+    return false;
+}
+
 static void try_commit(struct core *c, struct replica *r)
 {
     uint64_t seq = r->durable_seq;
-    if (!r->opened || c->now_ms < fence_ms(r))
+    if (!r->opened)
         return;
+    if (c->now_ms < fence_ms(r)) {
+        c->counters.fenced += seq > r->commit.seq;
+        return;
+    }
     for (uint32_t i = 0; i < r->members_count; i++) {
         const struct member *m = &r->members[i];
         if (!required(m) || (MUTANT(8) && !c->peers[m->node].up))
+            continue;
+        if (MUTANT(36) && stands_in(r, m))
             continue;
         if (!m->synced || m->adrift)
             return;
@@ -120,6 +135,7 @@ static bool adopt_commit(struct core *c, struct replica *r, const struct positio
 static void set_adrift(struct core *c, struct replica *r, struct member *m)
 {
     m->adrift = true;
+    c->counters.additions_dropped += m->adding && r->ticket == 0;
     if (r->ticket == 0)
         m->adding = false;
     c->counters.adrift++;
@@ -138,15 +154,22 @@ static void begin_learner(struct core *c, struct replica *r, struct member *m,
         m->next_seq = r->kept_seq;
     else
         set_adrift(c, r, m);
+    c->counters.caught_up += !m->adrift;
 }
 
-static void tell_lack(struct core *c, struct replica *r, const struct member *m)
+bool lead_lacks(struct core *c, struct replica *r, uint32_t node, uint64_t epoch,
+                uint64_t last_seq)
 {
+    const struct member *m = replica_member(r, node);
+    if (m == NULL || m->synced || epoch != r->promised_epoch || !replica_current(r) ||
+        last_seq >= m->had_seq)
+        return false;
     struct outbox_section s = {.partition = r->partition,
                                .epoch = r->promised_epoch,
                                .commit_seq = m->had_seq,
                                .flags = APPEND_LACKS};
-    outbox_section(&c->outbox, m->node, &s);
+    outbox_section(&c->outbox, node, &s);
+    return true;
 }
 
 void lead_promised(struct core *c, struct replica *r, uint32_t node, uint64_t epoch,
@@ -157,10 +180,6 @@ void lead_promised(struct core *c, struct replica *r, uint32_t node, uint64_t ep
         return;
     if (commit->seq > r->last.seq) { /* whatever is committed was on this disk */
         core_lost(c, r, commit->seq);
-        return;
-    }
-    if (last_seq < m->had_seq) { /* U2: an old image of its disk, or an empty one */
-        tell_lack(c, r, m);
         return;
     }
     if (!adopt_commit(c, r, commit)) {
@@ -206,9 +225,10 @@ void lead_ack(struct core *c, struct replica *r, uint32_t node, uint64_t epoch, 
     }
     if (seq > m->acked_seq) {
         m->acked_seq = seq;
-        m->progress_ms = m->owed_ms = c->now_ms;
+        m->progress_ms = c->now_ms;
         if (m->next_seq <= seq)
             m->next_seq = seq + 1;
+        m->owed_ms = m->next_seq > seq + 1 ? c->now_ms : 0;
         try_commit(c, r);
         if (!m->in_isr)
             epoch_consider(c, r);
@@ -234,8 +254,11 @@ void lead_member_lost(struct core *c, struct replica *r, uint32_t node)
     m->asked_ms = 0;
     m->since_ms = c->now_ms;
     m->back_off_ms = 0; /* it may have been mended */
-    if (r->ticket == 0 || MUTANT(10)) /* else it stays required until the register has moved (G1) */
+    /* Else it stays required until the register has moved (G1). */
+    if (m->adding && (r->ticket == 0 || MUTANT(10))) {
         m->adding = false;
+        c->counters.additions_dropped++;
+    }
     core_touch(c, r);
 }
 
@@ -306,7 +329,9 @@ static void send_section(struct core *c, struct replica *r, struct member *m)
                                .durable_seq = r->durable_seq,
                                .flags = adding || c->now_ms < fence_ms(r) ? APPEND_WAITS : 0};
     if (m->next_seq <= m->acked_seq + 1)
-        m->progress_ms = m->owed_ms = c->now_ms;
+        m->progress_ms = c->now_ms;
+    if (m->owed_ms == 0 && m->next_seq <= r->last.seq)
+        m->owed_ms = c->now_ms; /* sending it again does not move that */
     outbox_section(&c->outbox, m->node, &s);
     for (; m->next_seq <= r->last.seq && m->next_seq <= window_end(c, r, m); m->next_seq++) {
         const struct pending *p = replica_entry(r, m->next_seq);

@@ -22,6 +22,10 @@ struct pending *lead_log(struct core *c, struct replica *r, struct entry *e, uin
 
 /* The own log moved. */
 void lead_durable(struct core *c, struct replica *r);
+/* Does what node says of its log, that it ends at last_seq, show an old image of its disk, or an empty
+ * one (U2)? It is told so, and will end. */
+bool lead_lacks(struct core *c, struct replica *r, uint32_t node, uint64_t epoch,
+                uint64_t last_seq);
 /* node has promised epoch; its log is committed up to there and ends at last_seq. */
 void lead_promised(struct core *c, struct replica *r, uint32_t node, uint64_t epoch,
                    const struct position *commit, uint64_t last_seq);

@@ -50,6 +50,8 @@ static bool falls_behind(const struct core *c, const struct replica *r, const st
 
 static bool may_grant(const struct core *c, const struct replica *r, const struct member *m)
 {
+    if (MUTANT(49) && !m->in_isr)
+        return promised(r) && m->asks_epoch != 0;
     return promised(r) && r->config_epoch == r->promised_epoch && m->in_isr &&
            m->asks_epoch == r->promised_epoch && !falls_behind(c, r, m);
 }
@@ -57,7 +59,7 @@ static bool may_grant(const struct core *c, const struct replica *r, const struc
 static void give(struct core *c, struct replica *r, struct member *m)
 {
     uint64_t until = m->asks_ms + wait_ms(span_ms(c, r, m->node));
-    if (until > m->granted_until_ms)
+    if (until > m->granted_until_ms && !(MUTANT(49) && !m->in_isr))
         m->granted_until_ms = until;
     m->granted_epoch = r->promised_epoch;
 }
@@ -81,7 +83,8 @@ void lease_ask(struct core *c, uint32_t node, struct heartbeat *h)
             if (round == 0)
                 give(c, r, m);
             partitions[h->count] = r->partition;
-            epochs[h->count++] = r->promised_epoch;
+            bool old = MUTANT(49) && round == 0;
+            epochs[h->count++] = old ? m->asks_epoch : r->promised_epoch;
         }
         if (round == 0)
             h->granted_count = h->count;

@@ -504,9 +504,11 @@ static void on_map_request(struct core *c, uint64_t source)
 #define COUNTERS(X)                                                                                \
     X(operations) X(reads) X(writes) X(duplicates) X(refused_unavailable) X(refused_busy)          \
     X(refused_full) X(malformed) X(stale_messages) X(retransmits) X(gaps) X(truncated_entries)     \
-    X(commits) X(fetches) X(lapses) X(adrift) X(snapshots) X(peers_up) X(partitions_led)           \
-    X(partitions_open) X(partitions_dirty) X(pending_entries) X(disk_full)                         \
-    X(leaving) X(left)
+    X(commits) X(fetches) X(lapses) X(adrift) X(snapshots) X(copies_ended) X(copies_dropped)       \
+    X(caught_up) X(takeovers) X(takeovers_unopened) X(left_out) X(new_lives) X(collisions)         \
+    X(fenced) X(additions) X(additions_dropped) X(grown) X(hand_backs) X(met) X(disks_refused)     \
+    X(peers_up) X(partitions_led) X(partitions_open) X(partitions_dirty) X(pending_entries)        \
+    X(disk_full) X(leaving) X(left)
 
 static void on_status_request(struct node *n, uint64_t source)
 {

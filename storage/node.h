@@ -157,6 +157,18 @@ struct node_counters {
     uint64_t lapses; /* keys past their expiry that were let go */
     uint64_t adrift; /* members that came back and lacked more than memory holds */
     uint64_t snapshots; /* whole copies that were begun for them */
+    uint64_t copies_ended, copies_dropped; /* whole copies here: that took over, that did not */
+    uint64_t caught_up; /* members that came back and lacked no more than memory holds */
+    uint64_t takeovers; /* epochs proposed in place of a primary that is missing */
+    uint64_t takeovers_unopened; /* of these and the next, from an epoch that never opened (F2) */
+    uint64_t left_out;   /* epochs proposed without a member that is missing */
+    uint64_t new_lives;  /* epochs proposed after a restart (F6) */
+    uint64_t collisions; /* proposals that found another's in their place */
+    uint64_t fenced;     /* times that a commit had to wait for the leases of who was left out */
+    uint64_t additions, additions_dropped, grown; /* begun; given up; epochs with a member more */
+    uint64_t hand_backs; /* epochs that gave leadership to whom placement wants */
+    uint64_t met;        /* our disk became known to enough others */
+    uint64_t disks_refused; /* heartbeats of a node with another disk, or of an old life */
     uint64_t peers_up, partitions_led, partitions_open, partitions_dirty, pending_entries;
     uint64_t leaving, left; /* 0 or 1: it is asked to leave; it has (node_left()) */
     uint64_t disk_full; /* 1: writes are refused until there is room */

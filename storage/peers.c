@@ -36,6 +36,7 @@ void peers_find(struct core *c)
 static void peer_restarted(struct core *c, uint32_t node, uint64_t incarnation)
 {
     c->peers[node].incarnation = incarnation;
+    c->peers[node].born_ms = c->now_ms;
     c->peers[node].echo_ms = 0;
     outbox_set_target(&c->outbox, node, incarnation);
     for (uint32_t slot = 1; slot <= c->slots_count; slot++) {
@@ -150,6 +151,18 @@ static void on_promise(struct core *c, struct bytes frame)
     }
 }
 
+/* Who lacks something in one partition is believed in none. */
+static bool any_lacks(struct core *c, const struct promised *m)
+{
+    bool lacks = false;
+    for (size_t i = 0; i < m->count; i++) {
+        struct replica *r = core_replica(c, m->partitions[i]);
+        if (r != NULL && r->leads)
+            lacks |= lead_lacks(c, r, m->sender, m->epochs[i], m->last_seqs[i]);
+    }
+    return lacks;
+}
+
 static void on_promised(struct core *c, struct bytes frame)
 {
     struct promised m;
@@ -157,7 +170,7 @@ static void on_promised(struct core *c, struct bytes frame)
         core_malformed(c);
         return;
     }
-    if (!peer_current(c, m.sender, m.incarnation, m.target_incarnation))
+    if (!peer_current(c, m.sender, m.incarnation, m.target_incarnation) || any_lacks(c, &m))
         return;
     for (size_t i = 0; i < m.count; i++) {
         struct replica *r = core_replica(c, m.partitions[i]);
@@ -166,6 +179,9 @@ static void on_promised(struct core *c, struct bytes frame)
             lead_promised(c, r, m.sender, m.epochs[i], &commit, m.last_seqs[i]);
         else
             c->counters.stale_messages++;
+        const struct member *member = r == NULL ? NULL : replica_member(r, m.sender);
+        if (member != NULL && member->synced)
+            known_acts(c, m.sender);
     }
 }
 
@@ -178,6 +194,7 @@ static void on_append(struct core *c, struct bytes frame)
     }
     if (!peer_current(c, m.sender, m.incarnation, m.target_incarnation))
         return;
+    known_acts(c, m.sender);
     size_t begin = 0;
     for (size_t i = 0; i < m.count && c->failed == STATUS_OK; i++) {
         struct replica *r = core_replica(c, m.partitions[i]);
@@ -255,6 +272,15 @@ static void on_snapshot_ack(struct core *c, struct bytes frame)
         snapshot_acked(c, r, member, &m);
 }
 
+/* Does it speak as a voter? A proposer binds nobody: its ballots are its life's own. */
+static bool answers(const struct registry_message *m)
+{
+    for (size_t i = 0; i < m->count; i++)
+        if (m->kinds[i] == REGISTRY_PREPARED || m->kinds[i] == REGISTRY_ACCEPTED)
+            return true;
+    return false;
+}
+
 static void on_registry(struct core *c, struct bytes frame)
 {
     struct registry_message m;
@@ -268,6 +294,8 @@ static void on_registry(struct core *c, struct bytes frame)
         c->counters.stale_messages++;
         return;
     }
+    if (answers(&m))
+        known_acts(c, m.sender);
     enum status status = registry_message(c->registry, c->now_ms, m.sender, &m);
     if (status == STATUS_MALFORMED)
         core_malformed(c);

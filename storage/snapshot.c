@@ -326,8 +326,10 @@ static void log_drop(struct core *c, struct replica **r_p)
 
 void snapshot_give_up(struct core *c, struct replica *r)
 {
-    if (r->successor != NULL && !r->successor->install_ended)
-        log_drop(c, &r->successor);
+    if (r->successor == NULL || r->successor->install_ended)
+        return;
+    c->counters.copies_dropped++;
+    log_drop(c, &r->successor);
 }
 
 /* A slot that is not whole yet, from a saved state. */
@@ -344,6 +346,10 @@ static enum status begin_slot(struct core *c, uint32_t slot, struct bytes state,
     if (r == NULL)
         return STATUS_NOMEMORY;
     enum status status = replica_restore(c, r, state);
+    if (MUTANT(28)) {
+        completion_destroy(&r->completion);
+        r->completion = completion_new();
+    }
     if (status != STATUS_OK) {
         replica_destroy(c, &r);
         return status;
@@ -464,6 +470,7 @@ void snapshot_switched(struct core *c, struct replica *next)
     next->switched_id = next->install_id;
     next->changed = true;
     c->by_partition[next->partition] = next;
+    c->counters.copies_ended++;
     acknowledge(c, next, next->install_id, next->install_next, true);
     core_touch(c, next);
 }
@@ -517,7 +524,13 @@ enum status snapshot_replay(struct core *c, const struct record_view *record)
 
 void snapshot_drop_unfinished(struct core *c)
 {
-    for (uint32_t slot = 1; slot <= c->slots_count; slot++)
-        if (c->by_slot[slot] != NULL && c->by_slot[slot]->installing && !MUTANT(33))
+    for (uint32_t slot = 1; slot <= c->slots_count; slot++) {
+        if (c->by_slot[slot] == NULL || !c->by_slot[slot]->installing)
+            continue;
+        c->counters.copies_dropped++;
+        if (MUTANT(33))
+            replay_switch(c, c->by_slot[slot]);
+        else
             log_drop(c, &c->by_slot[slot]);
+    }
 }

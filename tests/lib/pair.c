@@ -8,16 +8,16 @@
 #include "proto/partition.h"
 #include "tests/lib/table_mem.h"
 
-static struct clustermap *map_new(uint32_t partitions)
+static struct clustermap *map_new(uint32_t nodes, uint32_t partitions)
 {
     struct clustermap *map = clustermap_new();
     struct error error;
     map->partition_count = partitions;
     map->copies = 2;
     map->isr_min = 1;
-    map->nodes_count = PAIR_NODES;
+    map->nodes_count = nodes;
     map->cluster_id.octets[0] = 7;
-    for (uint32_t i = 0; i < PAIR_NODES; i++) {
+    for (uint32_t i = 0; i < nodes; i++) {
         struct clustermap_node *n = &map->nodes[i];
         n->id.octets[0] = (uint8_t)(i + 1);
         n->weight = 100;
@@ -29,19 +29,34 @@ static struct clustermap *map_new(uint32_t partitions)
     return map;
 }
 
-void pair_init(struct pair *p, uint32_t partitions, bool store_inline)
+static void open_nodes(struct pair *p, uint32_t count)
 {
-    memset(p, 0, sizeof *p);
+    p->count = count;
     p->now_ms = 1000;
-    p->partitions = partitions;
-    p->store_inline = store_inline;
-    for (uint32_t i = 0; i < PAIR_NODES; i++) {
+    for (uint32_t i = 0; i < p->count; i++) {
         p->nodes[i].table = table_mem_new();
         p->nodes[i].disk = 1000 + i;
         buffer_init(&p->nodes[i].log, (size_t)1 << 30);
         buffer_init(&p->nodes[i].memory, (size_t)1 << 30);
         pair_start(p, i);
     }
+}
+
+void pair_init(struct pair *p, uint32_t partitions, bool store_inline)
+{
+    memset(p, 0, sizeof *p);
+    p->partitions = partitions;
+    p->store_inline = store_inline;
+    open_nodes(p, PAIR_NODES);
+}
+
+void pair_init_three(struct pair *p, uint32_t partitions, uint64_t kept_bytes_max)
+{
+    memset(p, 0, sizeof *p);
+    p->partitions = partitions;
+    p->store_inline = true;
+    p->kept_bytes_max = kept_bytes_max;
+    open_nodes(p, 3);
 }
 
 static void wire_clear(struct pair *p)
@@ -63,7 +78,7 @@ void pair_fini(struct pair *p)
 {
     wire_clear(p);
     free(p->wire);
-    for (uint32_t i = 0; i < PAIR_NODES; i++) {
+    for (uint32_t i = 0; i < p->count; i++) {
         if (p->nodes[i].up)
             node_down(&p->nodes[i]);
         p->nodes[i].table->verbs->destroy(&p->nodes[i].table);
@@ -145,7 +160,7 @@ static void on_answer(struct pair *p, struct bytes frame)
     arena_fini(&arena);
 }
 
-static void to_wire(struct pair *p, struct node_effect *e)
+static void keep_on_wire(struct pair *p, struct node_effect *e)
 {
     if (p->wire_count == p->wire_capacity) {
         p->wire_capacity = p->wire_capacity == 0 ? 64 : p->wire_capacity * 2;
@@ -154,6 +169,14 @@ static void to_wire(struct pair *p, struct node_effect *e)
     }
     p->wire[p->wire_count++] = *e;
     buffer_init(&e->frame, 1);
+}
+
+/* On the wire `source` is the sender, and `ticket` when it arrives. */
+static void to_wire(struct pair *p, uint32_t node, struct node_effect *e)
+{
+    e->source = node;
+    e->ticket = p->now_ms + p->delay_ms;
+    keep_on_wire(p, e);
 }
 
 static void fetch(struct pair_node *n, const struct node_effect *e, const struct node_time *time,
@@ -196,7 +219,7 @@ static void carry(struct pair *p, uint32_t node, struct node_effects *out)
         if (e->kind == NODE_SEND_SOURCE)
             on_answer(p, buffer_view(&e->frame));
         else if (e->kind == NODE_SEND_PEER)
-            to_wire(p, e);
+            to_wire(p, node, e);
         else
             fetch(n, e, &time, &next);
     }
@@ -250,7 +273,9 @@ void pair_start(struct pair *p, uint32_t node)
     n->incarnation = n->incarnation < p->now_ms ? p->now_ms : n->incarnation + 1;
     o.incarnation = n->incarnation;
     o.disk = n->disk;
-    n->map = map_new(p->partitions);
+    if (p->kept_bytes_max > 0)
+        o.kept_bytes_max = p->kept_bytes_max;
+    n->map = map_new(p->count, p->partitions);
     n->store = store_new(&store, n->table);
     n->node = node_new(&o, n->map, n->store);
     ENSURE(checkpoint_position(n->table, &after) == STATUS_OK);
@@ -302,14 +327,24 @@ static void deliver(struct pair *p)
     p->wire = NULL;
     p->wire_count = p->wire_capacity = 0;
     for (size_t i = 0; i < count; i++) {
-        bool lost = p->cut || !p->nodes[wire[i].peer].up ||
-                    (p->drop_appends && wire[i].lane == LANE_APPEND);
+        if (wire[i].ticket > p->now_ms) {
+            keep_on_wire(p, &wire[i]);
+            continue;
+        }
+        bool lost = p->cut || !p->nodes[wire[i].peer].up || p->deaf[wire[i].peer] ||
+                    p->mute[wire[i].source] || (p->drop_appends && wire[i].lane == LANE_APPEND);
         struct node_event event = {.kind = NODE_PEER, .frame = buffer_view(&wire[i].frame)};
         if (!lost)
             step(p, wire[i].peer, &event);
         buffer_fini(&wire[i].frame);
     }
     free(wire);
+}
+
+void pair_peer(struct pair *p, uint32_t node, struct bytes frame)
+{
+    struct node_event event = {.kind = NODE_PEER, .frame = frame};
+    step(p, node, &event);
 }
 
 static void flush(struct pair *p, uint32_t node)
@@ -327,7 +362,7 @@ void pair_run(struct pair *p, uint64_t ms)
     for (uint64_t i = 0; i < ms; i++) {
         p->now_ms++;
         deliver(p);
-        for (uint32_t node = 0; node < PAIR_NODES; node++) {
+        for (uint32_t node = 0; node < p->count; node++) {
             if (!p->nodes[node].up)
                 continue;
             make_durable(p, node);

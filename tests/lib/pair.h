@@ -1,13 +1,15 @@
-/* Pair: two nodes over tables in memory, and a wire and a disk that the test controls; for unit
- * tests of the node's core. One partition per node leads: see pair_key(). The simulator does the
- * same with faults; here each step is the test's. */
+/* Pair: two nodes (or three) over tables in memory, and a wire and a disk that the test controls; for
+ * unit tests of the node's core. One partition per node leads: see pair_key(). Two nodes have one
+ * voter, node 0; three have three. The simulator does the same with faults; here each step is the
+ * test's. */
 #ifndef TESTS_LIB_PAIR_H
 #define TESTS_LIB_PAIR_H
 
 #include "proto/clustermap.h"
 #include "storage/node.h"
 
-#define PAIR_NODES 2
+#define PAIR_NODES 2 /* of pair_init() */
+#define PAIR_NODES_MAX 3
 #define PAIR_ANSWERS_MAX 4096
 #define PAIR_VALUE_MAX 4096
 #define PAIR_WALL_MS 1700000000000u /* the wall clock where now_ms is 0 */
@@ -36,11 +38,15 @@ struct pair_node {
 };
 
 struct pair {
-    struct pair_node nodes[PAIR_NODES];
+    struct pair_node nodes[PAIR_NODES_MAX];
+    uint32_t count;
     uint64_t now_ms;
-    int64_t wall_skew_ms[PAIR_NODES]; /* how wrong each wall clock is */
+    int64_t wall_skew_ms[PAIR_NODES_MAX]; /* how wrong each wall clock is */
     bool cut;          /* nothing passes between the nodes */
-    bool disk_stopped[PAIR_NODES]; /* nothing becomes durable */
+    bool deaf[PAIR_NODES_MAX]; /* nothing comes to it from the others */
+    bool mute[PAIR_NODES_MAX]; /* nothing of what it sends arrives */
+    uint64_t delay_ms; /* of what is sent from now on; at least one */
+    bool disk_stopped[PAIR_NODES_MAX]; /* nothing becomes durable */
     bool drop_appends; /* the append lane loses everything */
     struct node_effect *wire; /* on its way: to node `peer` */
     size_t wire_count, wire_capacity;
@@ -49,9 +55,12 @@ struct pair {
     uint64_t token;
     uint32_t partitions;
     bool store_inline;
+    uint64_t kept_bytes_max; /* 0: the node's default */
 };
 
 void pair_init(struct pair *p, uint32_t partitions, bool store_inline);
+/* Three nodes, inline reads. kept_bytes_max 0: the node's default. */
+void pair_init_three(struct pair *p, uint32_t partitions, uint64_t kept_bytes_max);
 void pair_fini(struct pair *p);
 void pair_start(struct pair *p, uint32_t node);
 /* kill -9, and power: what was not durable is gone. */
@@ -70,6 +79,8 @@ void pair_image_take(const struct pair *p, uint32_t node, struct pair_image *ret
 void pair_image_put(struct pair *p, uint32_t node, struct pair_image *image);
 /* Turns of both nodes until ms have passed (1 ms a step) . */
 void pair_run(struct pair *p, uint64_t ms);
+/* Deliver a frame to node as if another node had sent it. */
+void pair_peer(struct pair *p, uint32_t node, struct bytes frame);
 /* A key whose partition is led by node; n-th of them. Returns its size. */
 size_t pair_key(const struct pair *p, uint32_t node, unsigned n, char to[static 32]);
 /* Send one operation to node; returns its token. */

@@ -487,6 +487,41 @@ struct table *table_mem_new(void)
     return &m->base;
 }
 
+/* Rows of their own: references to shared ones would need both tables' mutexes. */
+static bool map_clone(const struct mem_map *from, struct mem_map *to)
+{
+    for (size_t i = 0; i < from->count; i++) {
+        size_t size = sizeof **from->rows + from->rows[i]->key_size + from->rows[i]->value_size;
+        struct mem_row *row = malloc(size);
+        if (row == NULL)
+            return false;
+        memcpy(row, from->rows[i], size);
+        row->refs = 1;
+        if (!map_insert(to, row)) {
+            free(row);
+            return false;
+        }
+    }
+    return true;
+}
+
+struct table *table_mem_copy(const struct table *t)
+{
+    struct table_mem *from = mem_of(t);
+    struct table *copy = table_mem_new();
+    if (copy == NULL)
+        return NULL;
+    struct image *image = mem_of(copy)->newest;
+    pthread_mutex_lock(&from->mutex);
+    bool done = map_clone(&from->newest->rows, &image->rows) &&
+                map_clone(&from->newest->blobs, &image->blobs);
+    image->bytes = from->newest->bytes;
+    pthread_mutex_unlock(&from->mutex);
+    if (!done)
+        mem_destroy(&copy);
+    return copy;
+}
+
 void table_mem_crash(struct table *t)
 {
     mem_abort(t);

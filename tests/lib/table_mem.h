@@ -11,6 +11,8 @@
 
 /* NULL: out of memory. Ends with its destroy verb. */
 struct table *table_mem_new(void);
+/* A second table in the same committed state. NULL: out of memory. */
+struct table *table_mem_copy(const struct table *t);
 
 /* The process dies: a transaction under way is lost, faults are disarmed. Readers must have been
  * destroyed or be destroyed later, as their owner likes. */

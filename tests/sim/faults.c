@@ -24,6 +24,7 @@ struct faults {
     struct random random;
     struct trouble troubles[TROUBLES_MAX];
     uint32_t count;
+    bool disk_taken; /* a node runs on a disk that is not its own */
 };
 
 static struct machine *any_machine(struct faults *f)
@@ -221,6 +222,40 @@ static void leap(struct faults *f)
         machine_set_clock(f->world->machines[i], hours_ms);
 }
 
+static void give_disk_back(struct faults *f, uint32_t index)
+{
+    struct machine *m = f->world->machines[index];
+    machine_end(m, MACHINE_POWER);
+    machine_put_own_disk(m);
+    f->disk_taken = false;
+}
+
+static void disk_is_back(void *arg, uint64_t index, uint64_t unused)
+{
+    struct faults *f = arg;
+    (void)unused;
+    if (f->world->calm)
+        return;
+    give_disk_back(f, (uint32_t)index);
+    boot_machine(f, index, 0);
+}
+
+/* An empty disk in the place of a node's own, for a while (rule U7). One at a time: two of three
+ * voters without memory would take each other for the first. */
+static void take_disk(struct faults *f)
+{
+    uint32_t index = (uint32_t)random_below(&f->random, f->world->knobs.nodes);
+    struct machine *m = f->world->machines[index];
+    if (f->disk_taken)
+        return;
+    f->disk_taken = true;
+    machine_end(m, random_chance(&f->random, 500) ? MACHINE_KILL : MACHINE_POWER);
+    machine_put_disk(m, MACHINE_EMPTY);
+    boot_machine(f, index, 0);
+    queue_add(&f->world->queue, random_spread(&f->random, 20000, 6000000), disk_is_back, f, index,
+              0);
+}
+
 /* ---------------------------------------------------------------- the plan */
 
 static void strike(void *arg, uint64_t index, uint64_t unused);
@@ -268,6 +303,7 @@ struct faults *faults_new(struct world *w)
     add(f, checkpoint, k->checkpoint_ms);
     add(f, set_clock, k->clock_ms);
     add(f, leap, k->leap_ms);
+    add(f, take_disk, k->other_disk_ms);
     add(f, supervise, 500);
     return f;
 }
@@ -290,6 +326,8 @@ void faults_calm(struct faults *f)
     w->calm = true;
     network_heal(w->network);
     for (uint32_t i = 0; i < w->knobs.nodes; i++) {
+        if (machine_has_other_disk(w->machines[i]))
+            give_disk_back(f, i);
         machine_calm(w->machines[i]);
         boot_machine(f, i, 0);
     }

@@ -37,6 +37,12 @@ struct fetch_job {
 
 extern unsigned mutant;
 
+/* What survives a process. */
+struct medium {
+    struct disk *disk; /* NULL: none */
+    struct table *table;
+};
+
 struct machine {
     struct world *world;
     struct random random;
@@ -48,6 +54,8 @@ struct machine {
     struct world_clock clock;
     bool refusal_expected;
     int64_t wall_ms; /* how wrong its wall clock is */
+    struct medium own;   /* set aside while another disk is in its place; else empty */
+    struct medium image; /* of its own, as it was once; else empty */
 
     /* The process. */
     uint64_t life; /* raised at each boot and end: late callbacks are for the dead */
@@ -91,6 +99,8 @@ static struct node_time time_of(const struct machine *m)
 {
     uint64_t now_ms = world_clock_ms(m->world, &m->clock);
     int64_t wall_ms = (int64_t)WALL_BASE_MS + (int64_t)world_now_ms(m->world) + m->wall_ms;
+    if (mutant == 14)
+        now_ms = (uint64_t)wall_ms;
     return (struct node_time){now_ms, (uint64_t)wall_ms};
 }
 
@@ -148,6 +158,14 @@ struct machine *machine_new(struct world *w, uint32_t index)
     world_clock_draw(&m->clock, &m->random);
     m->wall_ms = (int64_t)random_range(&m->random, 0, 1000) - 500;
     return m;
+}
+
+static void medium_destroy(struct medium *d)
+{
+    if (d->disk == NULL)
+        return;
+    d->table->verbs->destroy(&d->table);
+    d->disk->verbs->destroy(&d->disk);
 }
 
 static void inbox_clear(struct machine *m)
@@ -258,8 +276,9 @@ void machine_destroy(struct machine **m_p)
     forget(m);
     free(m->inbox);
     free(m->fetches);
-    m->table->verbs->destroy(&m->table);
-    m->disk->verbs->destroy(&m->disk);
+    medium_destroy(&(struct medium){m->disk, m->table});
+    medium_destroy(&m->own);
+    medium_destroy(&m->image);
     free(m);
     *m_p = NULL;
 }
@@ -312,6 +331,7 @@ static void make_node(struct machine *m, const struct identity *identity)
     options.disk = identity->disk;
     options.boot_id = random_next(&m->random) | 1;
     options.ask_primary_ms = k->ask_primary_ms;
+    options.lease_replica_ms = k->lease_replica_ms;
     options.commit_note_ms = k->commit_note_ms;
     options.pending_max = k->pending_max;
     options.pending_bytes_max = k->pending_bytes_max;
@@ -438,6 +458,27 @@ bool machine_boot(struct machine *m)
     return false;
 }
 
+static void count_failover(uint64_t *reached, const struct node_counters *c)
+{
+    reached[REACH_takeovers] += c->takeovers;
+    reached[REACH_takeovers_unopened] += c->takeovers_unopened;
+    reached[REACH_left_out] += c->left_out;
+    reached[REACH_new_lives] += c->new_lives;
+    reached[REACH_collisions] += c->collisions;
+    reached[REACH_fenced] += c->fenced;
+    reached[REACH_additions] += c->additions;
+    reached[REACH_additions_dropped] += c->additions_dropped;
+    reached[REACH_grown] += c->grown;
+    reached[REACH_hand_backs] += c->hand_backs;
+    reached[REACH_caught_up] += c->caught_up;
+    reached[REACH_adrift] += c->adrift;
+    reached[REACH_snapshots] += c->snapshots;
+    reached[REACH_copies_ended] += c->copies_ended;
+    reached[REACH_copies_dropped] += c->copies_dropped;
+    reached[REACH_met] += c->met;
+    reached[REACH_refused_heartbeats] += c->disks_refused;
+}
+
 void machine_count(struct machine *m)
 {
     uint64_t *reached = m->world->reached;
@@ -454,6 +495,7 @@ void machine_count(struct machine *m)
     reached[REACH_unavailable] += c.refused_unavailable;
     reached[REACH_busy] += c.refused_busy;
     reached[REACH_full] += c.refused_full;
+    count_failover(reached, &c);
 }
 
 bool machine_alive(const struct machine *m)
@@ -876,6 +918,21 @@ static void set_timer(struct machine *m, const struct node_time *time)
     queue_add(&m->world->queue, delay_us, on_timer, m, m->life, at_us);
 }
 
+/* Rule U4: it ends at once and sends nothing more. */
+static void end_by_itself(struct machine *m, enum status status)
+{
+    char why[256];
+    bool told = m->own.disk != NULL &&
+                (status == STATUS_WRONGCLUSTER || status == STATUS_CORRUPT); /* U7, U2 */
+    bool disk = status == STATUS_IO || status == STATUS_FULL;
+    node_failure(m->node, why);
+    world_say(m->world, "n%u  ends: %s %s", m->index, status_text(status), why);
+    m->world->reached[told ? REACH_disks_refused : REACH_disk_deaths]++;
+    if (!told && (m->world->calm || !disk))
+        world_fail(m->world, "I20", "node %u ends: %s %s", m->index, status_name(status), why);
+    machine_end(m, random_chance(&m->random, 500) ? MACHINE_KILL : MACHINE_POWER);
+}
+
 static enum status run_turn(struct machine *m, const struct node_time *time)
 {
     enum status status = take_disk(m, time);
@@ -906,14 +963,7 @@ static void turn(void *arg, uint64_t life, uint64_t unused)
     struct node_time time = time_of(m);
     enum status status = run_turn(m, &time);
     if (status != STATUS_OK) {
-        /* Rule U4: it ends at once and sends nothing more. */
-        char why[256];
-        node_failure(m->node, why);
-        world_say(m->world, "n%u  ends: %s", m->index, status_text(status));
-        m->world->reached[REACH_disk_deaths]++;
-        if (m->world->calm || (status != STATUS_IO && status != STATUS_FULL))
-            world_fail(m->world, "I20", "node %u ends: %s %s", m->index, status_name(status), why);
-        machine_end(m, random_chance(&m->random, 500) ? MACHINE_KILL : MACHINE_POWER);
+        end_by_itself(m, status);
         return;
     }
     carry_out(m);
@@ -977,6 +1027,52 @@ void machine_limit_disk(struct machine *m, bool limited)
 void machine_expect_refusal(struct machine *m, bool expected)
 {
     m->refusal_expected = expected;
+}
+
+void machine_take_image(struct machine *m)
+{
+    medium_destroy(&m->image);
+    m->image.disk = disk_sim_copy(m->disk, random_next(&m->random));
+    m->image.table = table_mem_copy(m->table);
+    ENSURE(m->image.disk != NULL && m->image.table != NULL);
+    *disk_sim_faults(m->image.disk) = (struct disk_sim_faults){0};
+    disk_sim_crash(m->image.disk); /* as if the power had failed at that moment */
+}
+
+void machine_put_disk(struct machine *m, enum machine_disk which)
+{
+    ENSURE(!m->alive && m->own.disk == NULL);
+    world_say(m->world, "n%u  has %s in the place of its own disk", m->index,
+              which == MACHINE_EMPTY ? "an empty one" : "an old image");
+    m->own = (struct medium){m->disk, m->table};
+    if (which == MACHINE_EMPTY) {
+        m->disk = disk_sim_new(random_next(&m->random));
+        m->table = table_mem_new();
+    } else {
+        m->disk = m->image.disk;
+        m->table = m->image.table;
+        m->image = (struct medium){NULL, NULL};
+    }
+    ENSURE(m->disk != NULL && m->table != NULL);
+    watch_look_away(m->world->watch, m->index, true);
+}
+
+bool machine_has_other_disk(const struct machine *m)
+{
+    return m->own.disk != NULL;
+}
+
+void machine_put_own_disk(struct machine *m)
+{
+    ENSURE(!m->alive);
+    if (m->own.disk == NULL)
+        return;
+    world_say(m->world, "n%u  has its own disk again", m->index);
+    medium_destroy(&(struct medium){m->disk, m->table});
+    m->disk = m->own.disk;
+    m->table = m->own.table;
+    m->own = (struct medium){NULL, NULL};
+    watch_look_away(m->world->watch, m->index, false);
 }
 
 static void take_name(void *arg, const char *name)

@@ -56,6 +56,15 @@ void machine_calm(struct machine *m);
 /* Flip a bit in the log that lies well below its end; again: back. Only while the process is dead.
  */
 void machine_damage_log(struct machine *m);
+/* Another disk in the place of its own: an empty one, or what its own had at the time of
+ * machine_take_image() (which may come at any time). Only while the process is dead. With it the
+ * node must end by itself once others tell it (rule U7); watchers look away from it. */
+enum machine_disk { MACHINE_EMPTY, MACHINE_IMAGE };
+void machine_take_image(struct machine *m);
+void machine_put_disk(struct machine *m, enum machine_disk which);
+/* Its own again; nothing happens if it has that. Only while the process is dead. */
+void machine_put_own_disk(struct machine *m);
+bool machine_has_other_disk(const struct machine *m);
 /* The next boots must be refused, for the log is damaged (true), or must succeed. */
 void machine_expect_refusal(struct machine *m, bool expected);
 

@@ -10,6 +10,7 @@
     X(stops, "of them, after their log was closed") \
     X(power_cuts,        "machines that lost power")                        \
     X(disk_deaths,       "nodes that ended by a disk error")                \
+    X(disks_refused,     "nodes that ended: others know another disk of theirs") \
     X(boots_failed,      "starts that a disk error ended")                  \
     X(checkpoints,       "checkpoints that ended")                          \
     X(checkpoint_deaths, "power lost in the middle of a checkpoint")        \
@@ -47,7 +48,24 @@
     X(lapses,            "keys that went because of their expiry") \
     X(expiries,          "expiries that were read") \
     X(parts,             "appends, set ranges and decimal increments that were done") \
-    X(not_numbers,       "increments of what is no number")
+    X(not_numbers,       "increments of what is no number") \
+    X(takeovers,           "epochs proposed in place of a missing primary") \
+    X(takeovers_unopened,  "epochs proposed after one that never opened") \
+    X(left_out,            "epochs proposed without a missing member") \
+    X(new_lives,           "epochs proposed after a restart") \
+    X(collisions,          "proposals that found another in their place") \
+    X(fenced,              "commits that waited for leases to run out") \
+    X(additions,           "additions begun") \
+    X(additions_dropped,   "additions given up") \
+    X(grown,               "epochs proposed with a member more") \
+    X(hand_backs,          "epochs proposed to give leadership back") \
+    X(caught_up,           "learners that lacked no more than memory holds") \
+    X(adrift,              "learners that lacked more") \
+    X(snapshots,           "whole copies begun") \
+    X(copies_ended,        "whole copies that took over") \
+    X(copies_dropped,      "whole copies given up") \
+    X(met,                 "disks that became known to enough others") \
+    X(refused_heartbeats,  "heartbeats of another disk or an old life")
 /* clang-format on */
 
 enum reach {

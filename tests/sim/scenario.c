@@ -46,6 +46,30 @@ static void two_nodes(struct knobs *k)
     k->think_max_us = 4000;
 }
 
+/* Whole copies that living nodes have begun. */
+static uint64_t copies_begun(const struct world *w)
+{
+    struct node_counters c;
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < w->knobs.nodes; i++) {
+        if (machine_node(w->machines[i]) == NULL)
+            continue;
+        node_count(machine_node(w->machines[i]), &c);
+        sum += c.snapshots;
+    }
+    return sum;
+}
+
+static bool somebody_else_leads(const struct world *w, const struct machine *but)
+{
+    struct node_replica_view v;
+    for (uint32_t i = 0; i < w->knobs.nodes; i++)
+        if (w->machines[i] != but && machine_node(w->machines[i]) != NULL &&
+            node_replica(machine_node(w->machines[i]), 0, &v) && v.primary && v.opened)
+            return true;
+    return false;
+}
+
 /* ---------------------------------------------------------------- stories */
 
 static void run_calm(struct world *w)
@@ -83,16 +107,6 @@ static void knobs_hang(struct knobs *k)
     two_nodes(k);
     k->nodes = 3; /* a majority of the voters goes on */
     k->keys = 30;
-}
-
-static bool somebody_else_leads(const struct world *w, const struct machine *hung)
-{
-    struct node_replica_view v;
-    for (uint32_t i = 0; i < w->knobs.nodes; i++)
-        if (w->machines[i] != hung && node_replica(machine_node(w->machines[i]), 0, &v) &&
-            v.primary && v.opened)
-            return true;
-    return false;
 }
 
 static void run_hang(struct world *w)
@@ -265,6 +279,338 @@ static void run_bad_disk(struct world *w)
     }
 }
 
+/* Traps 22 and 23, rules U7 and U2. A node comes back with an empty disk, or with an old image of its
+ * own, and must end by itself; then it gets its own. */
+static void knobs_wrong_disk(struct knobs *k)
+{
+    k->partitions = 1; /* the third node is nothing but a voter */
+    k->keys = 30;
+    k->think_max_us = 4000;
+}
+
+static void must_end(struct world *w, struct machine *m)
+{
+    for (int i = 0; i < 500 && !w->failed && machine_alive(m); i++)
+        world_pass(w, 10);
+    if (!w->failed && machine_alive(m))
+        world_fail(w, "U7", "a node still lives, five seconds after it came with another disk");
+}
+
+/* A life that the image knows nothing of, and that all others have heard of. */
+static void live_again(struct world *w, struct machine *m)
+{
+    machine_end(m, random_chance(&w->random, 500) ? MACHINE_KILL : MACHINE_POWER);
+    machine_boot(m);
+    world_pass(w, 2500);
+}
+
+static void come_with(struct world *w, struct machine *m, enum machine_disk which)
+{
+    machine_end(m, random_chance(&w->random, 500) ? MACHINE_KILL : MACHINE_POWER);
+    world_pass(w, random_below(&w->random, 1500)); /* others took over, or not yet */
+    machine_put_disk(m, which);
+    machine_boot(m);
+    work(w, (uint32_t)random_below(&w->random, 30));
+    must_end(w, m);
+    if (w->failed)
+        return;
+    machine_put_own_disk(m);
+    machine_boot(m);
+    work_and_wait(w, 0, w->knobs.clients - 1, 20);
+}
+
+static void run_wrong_disk(struct world *w)
+{
+    for (int round = 0; round < 4 && !w->failed; round++) {
+        struct machine *m = w->machines[random_below(&w->random, w->knobs.nodes)];
+        enum machine_disk which = random_chance(&w->random, 500) ? MACHINE_EMPTY : MACHINE_IMAGE;
+        work_and_wait(w, 0, w->knobs.clients - 1, 20);
+        world_pass(w, 2000);
+        if (random_chance(&w->random, 500))
+            machine_checkpoint(m);
+        world_pass(w, random_below(&w->random, 1000));
+        if (which == MACHINE_IMAGE) {
+            machine_take_image(m);
+            live_again(w, m);
+        }
+        come_with(w, m, which);
+    }
+}
+
+/* Trap 21, rule U2. The only member that is left comes back with less than the register says. */
+static void run_short_log(struct world *w)
+{
+    struct machine *last = primary(w), *other = replica(w);
+    work_and_wait(w, 0, w->knobs.clients - 1, 20);
+    world_pass(w, 2000);
+    machine_take_image(last);
+    work_and_wait(w, 0, w->knobs.clients - 1, 20);
+    world_pass(w, 100);
+    machine_end(other, MACHINE_KILL);
+    world_pass(w, 1500);
+    machine_end(last, MACHINE_POWER);
+    machine_put_disk(last, MACHINE_IMAGE);
+    machine_boot(last);
+    must_end(w, last);
+    if (w->failed)
+        return;
+    machine_put_own_disk(last);
+    machine_boot(last);
+    world_pass(w, 1000);
+    machine_boot(other);
+}
+
+/* Trap 33, rule G2. A copy under way to a member that lacks much ends in a power cut. */
+static void knobs_half_copy(struct knobs *k)
+{
+    two_nodes(k);
+    k->nodes = 3;
+    k->kept_bytes_max = 1;
+    k->sync_min_us = k->sync_max_us = 2000;
+}
+
+/* Until somebody begins a copy, for two seconds at most. */
+static void await_copy(struct world *w, uint64_t before)
+{
+    for (int i = 0; i < 2000 && !w->failed && copies_begun(w) == before; i++)
+        world_pass(w, 1);
+}
+
+static void run_half_copy(struct world *w)
+{
+    for (int round = 0; round < 6 && !w->failed; round++) {
+        struct machine *away = replica(w);
+        machine_end(away, MACHINE_POWER);
+        work_and_wait(w, 0, w->knobs.clients - 1, 20);
+        world_pass(w, 300);
+        uint64_t before = copies_begun(w);
+        machine_boot(away);
+        await_copy(w, before);
+        world_pass(w, random_below(&w->random, 15));
+        machine_end(away, MACHINE_POWER);
+        world_pass(w, 10);
+        machine_boot(away);
+        world_pass(w, 3000);
+    }
+}
+
+/* Trap 50, rule F2. Who took over dies before its epoch is open; the former primary is complete. */
+static void knobs_dead_winner(struct knobs *k)
+{
+    two_nodes(k);
+    k->nodes = 3;
+    k->sync_min_us = k->sync_max_us = 10000; /* so that each step can be seen */
+}
+
+static bool has_won(struct machine *m)
+{
+    struct node_replica_view v;
+    return machine_node(m) != NULL && node_replica(machine_node(m), 0, &v) && v.primary &&
+           !v.opened;
+}
+
+static void run_dead_winner(struct world *w)
+{
+    struct machine *former = primary(w), *winner = replica(w);
+    work_and_wait(w, 0, w->knobs.clients - 1, 20);
+    world_pass(w, 2000);
+    machine_pause(former, 700);
+    for (int i = 0; i < 700 && !has_won(winner); i++)
+        world_pass(w, 1);
+    bool won = has_won(winner);
+    machine_end(winner, MACHINE_KILL);
+    world_pass(w, 5000);
+    if (won && !somebody_else_leads(w, winner))
+        world_fail(w, "F2", "who took over is dead, and a complete copy is locked out");
+    machine_boot(winner);
+}
+
+/* Traps 52 and 53, rule L3. A member is left out, and nobody commits while it may read. Then the
+ * primary dies as well: who takes over must wait for the leases of both. */
+static void knobs_two_left_out(struct knobs *k)
+{
+    two_nodes(k);
+    k->nodes = 4;
+    k->copies = 3;
+}
+
+static void block_all(struct world *w, const struct machine *m, bool blocked)
+{
+    for (uint32_t i = 0; i < w->knobs.nodes; i++)
+        for (uint32_t j = 0; j < w->knobs.nodes; j++)
+            if (i != j && (w->machines[i] == m || w->machines[j] == m))
+                network_block(w->network, ENDPOINT_NODE(i), ENDPOINT_NODE(j), blocked);
+}
+
+/* A member other than the primary and `but`. */
+static struct machine *member_but(struct world *w, const struct machine *but)
+{
+    const struct clustermap_partition *p = &w->map->partitions[0];
+    for (uint32_t i = p->isr_count; i-- > 0;) {
+        struct machine *m = w->machines[p->isr[i]];
+        if (m != but && m != primary(w) && (but != NULL || p->isr[i] == w->knobs.nodes - 1))
+            return m;
+    }
+    return replica(w);
+}
+
+static uint64_t epoch_of(const struct machine *m)
+{
+    struct node_replica_view v = {0};
+    if (machine_node(m) != NULL)
+        node_replica(machine_node(m), 0, &v);
+    return v.config_epoch;
+}
+
+static void run_two_left_out(struct world *w)
+{
+    /* The fourth node is one of the two, if that may be: it has no vote that would be missed. */
+    struct machine *cut = member_but(w, NULL), *heir = member_but(w, cut);
+    world_pass(w, 2000);
+    for (int round = 0; round < 3 && !w->failed; round++) {
+        uint64_t epoch = epoch_of(heir);
+        work(w, 200);
+        world_pass(w, 50);
+        block_all(w, cut, true);
+        for (int i = 0; i < 600 && epoch_of(heir) == epoch; i++)
+            world_pass(w, 1);
+        if (round > 0)
+            machine_end(primary(w), MACHINE_KILL);
+        world_pass(w, 1500);
+        block_all(w, cut, false);
+        if (round > 0)
+            machine_boot(primary(w));
+        world_pass(w, 8000);
+    }
+}
+
+/* Trap 13, rule L4. The primary restarts, and leaves out a replica that still has its lease. */
+static void knobs_forgotten_lease(struct knobs *k)
+{
+    knobs_hang(k);
+    k->lease_replica_ms = 3000;
+    k->weather[NETWORK_NODE].delay_min_us = 4000;
+    k->weather[NETWORK_NODE].delay_max_us = 6000;
+}
+
+static uint64_t peers_up(const struct machine *m)
+{
+    struct node_counters c = {0};
+    if (machine_node(m) != NULL)
+        node_count(machine_node(m), &c);
+    return c.peers_up;
+}
+
+/* It must hear of the replica, for it waits long for who was not heard of in its life; but only in the
+ * next epoch, in which it gives no lease to who asks for one in the former; and not the other way. */
+static void run_forgotten_lease(struct world *w)
+{
+    struct machine *restarts = primary(w), *cut = replica(w);
+    world_pass(w, 4000);
+    for (int round = 0; round < 4 && !w->failed; round++) {
+        uint64_t epoch = epoch_of(restarts);
+        work(w, 100);
+        world_pass(w, 50);
+        block_all(w, cut, true);
+        machine_end(restarts, MACHINE_KILL);
+        machine_boot(restarts);
+        for (int i = 0; i < 1000 && epoch_of(restarts) <= epoch; i++)
+            world_pass(w, 1);
+        block_all(w, cut, false);
+        for (int i = 0; i < 300 && peers_up(restarts) < w->knobs.nodes - 1; i++)
+            world_pass(w, 1);
+        block_all(w, cut, true);
+        world_pass(w, 4000);
+        block_all(w, cut, false);
+        world_pass(w, 6000);
+    }
+}
+
+static uint64_t grown_by(const struct machine *m)
+{
+    struct node_counters c = {0};
+    if (machine_node(m) != NULL)
+        node_count(machine_node(m), &c);
+    return c.grown;
+}
+
+/* Trap 10, rule G1. A learner restarts while the register that makes it a member is on its
+ * way: nothing may be committed without it until that is decided. */
+static void run_doubtful_addition(struct world *w)
+{
+    struct machine *leads = primary(w), *learner = replica(w), *third = NULL;
+    for (uint32_t i = 0; i < w->knobs.nodes; i++)
+        if (w->machines[i] != leads && w->machines[i] != learner)
+            third = w->machines[i];
+    work_and_wait(w, 0, w->knobs.clients - 1, 20);
+    for (int round = 0; round < 3 && !w->failed; round++) {
+        machine_end(learner, MACHINE_KILL);
+        work(w, 200);
+        world_pass(w, 1500);
+        uint64_t before = grown_by(leads);
+        machine_boot(learner);
+        for (int i = 0; i < 5000 && grown_by(leads) == before; i++)
+            world_pass(w, 1);
+        machine_stall(third, 400); /* without it there is no majority, for the learner is one of three */
+        uint64_t epoch = epoch_of(leads);
+        machine_end(learner, MACHINE_POWER);
+        machine_boot(learner);
+        work(w, 60);
+        world_pass(w, 180); /* the primary hears of its new life */
+        machine_end(learner, MACHINE_POWER);
+        for (int i = 0; i < 1000 && epoch_of(leads) == epoch; i++)
+            world_pass(w, 1);
+        machine_boot(learner);
+        world_pass(w, 5000);
+    }
+    for (uint32_t i = 0; i < w->knobs.clients; i++)
+        caller_stop(w->callers[i]);
+}
+
+/* Trap 49, rule L1. Who was left out comes back over a link that loses much: leases must be about the
+ * epoch that both have promised. */
+static void knobs_bad_link(struct knobs *k)
+{
+    knobs_hang(k);
+    k->weather[NETWORK_NODE].datagrams = true;
+}
+
+static void run_bad_link(struct world *w)
+{
+    struct machine *cut = replica(w);
+    struct network_weather calm = w->knobs.weather[NETWORK_NODE], bad = calm;
+    bad.loss_per_mille = 500;
+    world_pass(w, 2000);
+    for (int round = 0; round < 10 && !w->failed; round++) {
+        work(w, 150);
+        block_all(w, cut, true);
+        world_pass(w, 300 + random_below(&w->random, 200));
+        network_set_weather(w->network, NETWORK_NODE, &bad);
+        block_all(w, cut, false);
+        world_pass(w, 1000);
+        network_set_weather(w->network, NETWORK_NODE, &calm);
+        world_pass(w, 4000);
+    }
+    for (uint32_t i = 0; i < w->knobs.clients; i++)
+        caller_stop(w->callers[i]);
+}
+
+/* Trap 36, rule W5. A member's disk stands still while a learner acknowledges. */
+static void run_learner_ack(struct world *w)
+{
+    struct machine *away = replica(w), *slow = member_but(w, away);
+    work_and_wait(w, 0, w->knobs.clients - 1, 20);
+    for (int round = 0; round < 5 && !w->failed; round++) {
+        machine_end(away, MACHINE_KILL);
+        world_pass(w, 1200);
+        work(w, 40);
+        machine_boot(away);
+        world_pass(w, 150 + random_below(&w->random, 300));
+        machine_stall(slow, 250);
+        world_pass(w, 8000);
+    }
+}
+
 const struct scenario scenarios[] = {
     {"calm", "nothing goes wrong", NULL, run_calm},
     {"lost-tail", "the primary loses what its replica has, and the link is bad afterwards",
@@ -278,6 +624,23 @@ const struct scenario scenarios[] = {
      run_late_outcome},
     {"late-after-restart", "requests come again after a restart", knobs_late,
      run_late_after_restart},
+    {"wrong-disk", "a node comes back with an empty disk, or an old one", knobs_wrong_disk,
+     run_wrong_disk},
+    {"short-log", "the last member comes back with an old disk", knobs_wrong_disk, run_short_log},
+    {"half-copy", "the power fails while a whole copy is under way", knobs_half_copy,
+     run_half_copy},
+    {"dead-winner", "who took over dies before its epoch is open", knobs_dead_winner,
+     run_dead_winner},
+    {"two-left-out", "two members are left out, one after the other", knobs_two_left_out,
+     run_two_left_out},
+    {"forgotten-lease", "the primary restarts while its replica, cut off, has a lease",
+     knobs_forgotten_lease, run_forgotten_lease},
+    {"doubtful-addition", "a learner restarts while it becomes a member", knobs_dead_winner,
+     run_doubtful_addition},
+    {"bad-link", "who was left out comes back over a link that loses much", knobs_bad_link,
+     run_bad_link},
+    {"learner-ack", "a member's disk stands still while a learner acknowledges",
+     knobs_two_left_out, run_learner_ack},
     {"bad-disk", "writes and syncs of the log fail", two_nodes, run_bad_disk},
 };
 const unsigned scenarios_count = sizeof scenarios / sizeof scenarios[0];

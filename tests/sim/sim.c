@@ -22,14 +22,29 @@ static const struct {
     {3, NULL, "a replica shows a value before the primary is durable"},
     {4, NULL, "a replica acknowledges its last stored entry"},
     {5, "lost-tail", "a replica commits past its verified prefix"},
+    {7, NULL, "a replica cuts its log at its commit position"},
+    {8, NULL, "commits without a member before the register says so"},
+    {9, NULL, "an addition is proposed before it has everything"},
+    {10, "doubtful-addition", "an addition in doubt is not waited for any more"},
+    {11, NULL, "commits before the lease of who was left out ran out"},
+    {12, NULL, "a lease counts from the receipt of the answer"},
+    {13, "forgotten-lease", "a restart forgets the leases that it gave"},
+    {14, NULL, "leases go by the wall clock"},
+    {20, NULL, "a node that was left out takes over"},
+    {21, "short-log", "the last member comes back with a shorter log"},
+    {22, "wrong-disk", "an empty disk under a known node is taken for the node's"},
+    {23, "wrong-disk", "an old image of a node's disk is taken for the newest"},
     {24, "bad-disk", "a failed sync is tried again"},
     {25, "damage", "a checksum hole is taken for a torn tail"},
     {26, NULL, "a retry is answered from an uncommitted record"},
     {27, NULL, "a record is applied at receipt, the entry then cut off"},
+    {28, NULL, "completion records are missing in a whole copy"},
     {29, "late-duplicate", "a late duplicate after its record was collected is executed"},
     {30, NULL, "an increment is executed again on the replica"},
     {32, NULL, "an error is returned for a write that did commit"},
+    {33, "half-copy", "half a copy is taken for a whole one after a crash"},
     {34, NULL, "a directory is not synced after rename or create"},
+    {36, "learner-ack", "a learner's acknowledgement counts for a member's"},
     {37, "hang", "heartbeats come while the data loop hangs"},
     {43, NULL, "a restarted primary appends in its old epoch"},
     {44, NULL, "a failed precondition is not recorded, the repeat executes"},
@@ -37,6 +52,10 @@ static const struct {
     {46, NULL, "BUSY is called 'not done' after an earlier attempt was sent"},
     {47, "hung-primary", "a read overtakes the same connection's write"},
     {48, NULL, "an expiry is judged by the copy's own clock"},
+    {49, "bad-link", "leases are given to who is left out"},
+    {50, "dead-winner", "only the epoch that never opened may be taken over"},
+    {52, "two-left-out", "only the last epoch's members are waited for"},
+    {53, "two-left-out", "a replica does not see that the primary waits for an addition"},
     {54, NULL, "the floor of a client is lost at a restart"},
 };
 #define MUTANTS_COUNT (sizeof mutants / sizeof mutants[0])
@@ -49,6 +68,9 @@ struct options {
     uint32_t operations;
     const char *scenario;
     const char *file;
+    const char *reach_to; /* a file: what happened in the sweep, for --reached */
+    char **reached;       /* such files */
+    int reached_count;
 };
 
 /* ---------------------------------------------------------------- seeds */
@@ -70,6 +92,51 @@ static void print_reached(const uint64_t reached[REACH_COUNT])
     for (int i = 0; i < REACH_COUNT; i++)
         printf("  %10" PRIu64 "  %s%s\n", reached[i], reach_words[i],
                reached[i] == 0 ? "  <- NEVER REACHED" : "");
+}
+
+static bool write_reached(const char *path, const uint64_t reached[REACH_COUNT])
+{
+    FILE *f = fopen(path, "w");
+    if (f == NULL)
+        return false;
+    for (int i = 0; i < REACH_COUNT; i++)
+        fprintf(f, "%" PRIu64 " %s\n", reached[i], reach_words[i]);
+    return fclose(f) == 0;
+}
+
+static bool add_reached(const char *path, uint64_t reached[REACH_COUNT])
+{
+    char words[100];
+    uint64_t number;
+    FILE *f = fopen(path, "r");
+    if (f == NULL)
+        return false;
+    bool good = true;
+    for (int i = 0; good && i < REACH_COUNT; i++) {
+        good = fscanf(f, "%" SCNu64 " %99[^\n]", &number, words) == 2 &&
+               strcmp(words, reach_words[i]) == 0;
+        reached[i] += good ? number : 0;
+    }
+    fclose(f);
+    return good;
+}
+
+/* Several sweeps together: a trap that none of them reached is a failure. */
+static int run_reached(const struct options *o)
+{
+    uint64_t reached[REACH_COUNT] = {0};
+    int never = 0;
+    for (int i = 0; i < o->reached_count; i++) {
+        if (add_reached(o->reached[i], reached))
+            continue;
+        printf("cannot read '%s', or it is of another build\n", o->reached[i]);
+        return 2;
+    }
+    print_reached(reached);
+    for (int i = 0; i < REACH_COUNT; i++)
+        never += reached[i] == 0;
+    printf("%d of %d situations were never reached\n", never, REACH_COUNT);
+    return never != 0;
 }
 
 static bool next_seed(void *arg, struct run_order *ret)
@@ -124,6 +191,10 @@ static int run_seeds(const struct options *o)
     run_many(o->jobs, next_seed, seed_done, &b);
     if (o->reach)
         print_reached(b.reached);
+    if (o->reach_to != NULL && !write_reached(o->reach_to, b.reached)) {
+        printf("cannot write '%s'\n", o->reach_to);
+        return 2;
+    }
     printf("%" PRIu64 " seeds, %" PRIu64 " failed; %" PRIu64 " operations (%" PRIu64
            " in doubt), %" PRIu64 " events, %" PRIu64 " simulated seconds, %" PRIu64
            " keys undecided\n",
@@ -342,6 +413,8 @@ static void usage(void)
 {
     printf("sim --seed N [--trace]            one world, with all that happens in it\n"
            "sim --seeds FROM-TO [--jobs N]    many worlds; --reach: and what happened in them\n"
+           "    --reach-to FILE               ... into a file; sim --reached FILE... sums several, and\n"
+           "                                  fails when something never happened\n"
            "sim --scenario NAME --seed N      a directed schedule; 'all' for each of them\n"
            "sim --file FILE                   the seeds and schedules of a file like seeds.txt\n"
            "sim --determinism --seeds F-T     each seed twice: the same trace?\n"
@@ -398,6 +471,12 @@ static bool parse_one(int c, const char *text, struct options *o)
     case 'f':
         o->file = text;
         return true;
+    case 'w':
+        o->reach_to = text;
+        return true;
+    case 'R':
+        o->reached_count = 1;
+        return true;
     case 'x':
         o->seeds_max = number;
         return true;
@@ -423,11 +502,18 @@ static bool parse(int argc, char **argv, struct options *o)
         {"file", required_argument, NULL, 'f'},
         {"long-seeds", required_argument, NULL, 'l'},
         {"reach", no_argument, NULL, 'r'},
+        {"reach-to", required_argument, NULL, 'w'},
+        {"reached", no_argument, NULL, 'R'},
         {NULL, 0, NULL, 0},
     };
     bool good = true;
     for (int c; good && (c = getopt_long(argc, argv, "", known, NULL)) != -1;)
         good = parse_one(c, optarg, o);
+    if (o->reached_count > 0) {
+        o->reached = argv + optind;
+        o->reached_count = argc - optind;
+        return good && o->reached_count > 0;
+    }
     return good && optind == argc;
 }
 
@@ -441,6 +527,8 @@ int main(int argc, char **argv)
     }
     if (o.mutants)
         return run_mutants(&o);
+    if (o.reached_count > 0)
+        return run_reached(&o);
     if (o.file != NULL)
         return run_file(&o);
     if (o.check_determinism)

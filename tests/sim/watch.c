@@ -48,6 +48,7 @@ struct node_watch {
     size_t slots_capacity;
     uint64_t durable_lsn;
     bool disk_failed;
+    bool away; /* it runs on another disk: all above is about its own */
     uint64_t recovered_pending; /* entries that recovery found, and nobody said were committed */
 };
 
@@ -262,6 +263,8 @@ static void note_record(struct watch *x, uint32_t node, uint64_t lsn,
 void watch_records(struct watch *x, uint32_t node, uint64_t first, struct bytes records)
 {
     struct record_view record;
+    if (x->nodes[node].away)
+        return;
     for (uint64_t lsn = first; record_next(&records, &record) == STATUS_OK; lsn++)
         note_record(x, node, lsn, &record);
 }
@@ -269,6 +272,8 @@ void watch_records(struct watch *x, uint32_t node, uint64_t first, struct bytes 
 void watch_durable(struct watch *x, uint32_t node, uint64_t lsn)
 {
     struct node_watch *n = &x->nodes[node];
+    if (n->away)
+        return;
     if (lsn > n->durable_lsn && n->disk_failed)
         world_fail(x->world, "I21",
                    "node %u takes record %" PRIu64 " for durable after a write or sync failed",
@@ -278,7 +283,12 @@ void watch_durable(struct watch *x, uint32_t node, uint64_t lsn)
 
 void watch_disk_failed(struct watch *x, uint32_t node)
 {
-    x->nodes[node].disk_failed = true;
+    x->nodes[node].disk_failed = !x->nodes[node].away;
+}
+
+void watch_look_away(struct watch *x, uint32_t node, bool away)
+{
+    x->nodes[node].away = away;
 }
 
 /* Would the entry survive a crash of node now? */
@@ -336,6 +346,8 @@ static void check_promise(struct watch *x, uint32_t node, uint32_t partition, ui
 void watch_recovered(struct watch *x, uint32_t node, const struct node *n, uint64_t next_lsn)
 {
     struct node_watch *watched = &x->nodes[node];
+    if (watched->away)
+        return;
     watched->durable_lsn = next_lsn - 1;
     watched->disk_failed = false;
     watched->recovered_pending = 0;
@@ -507,6 +519,8 @@ void watch_turn(struct watch *x, uint32_t node, const struct node *n)
 {
     struct node_counters counters;
     uint64_t pending = 0;
+    if (x->nodes[node].away)
+        return;
     for (uint32_t p = 0; p < x->map->partition_count; p++) {
         struct node_replica_view v;
         if (!node_replica(n, p, &v))
@@ -555,6 +569,8 @@ static void check_append(struct watch *x, const struct append *m)
 
 static void note_promised(struct watch *x, const struct promised *m)
 {
+    if (x->nodes[m->sender].away)
+        return;
     for (size_t i = 0; i < m->count; i++) {
         uint64_t *promised = &x->nodes[m->sender].promised[m->partitions[i]];
         if (m->epochs[i] > *promised)

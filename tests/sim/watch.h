@@ -41,6 +41,9 @@ void watch_durable(struct watch *x, uint32_t node, uint64_t lsn);
 void watch_disk_failed(struct watch *x, uint32_t node);
 /* It has recovered: its log goes on at next_lsn, all before is durable. */
 void watch_recovered(struct watch *x, uint32_t node, const struct node *n, uint64_t next_lsn);
+/* It runs on another disk than its own: what happens to that one is no news of what was promised and
+ * acknowledged, and must lead to nothing. What it commits and answers is still judged. */
+void watch_look_away(struct watch *x, uint32_t node, bool away);
 /* node_on_commit()'s callback, for one node. */
 void watch_commit(struct watch *x, uint32_t node, uint32_t partition,
                   const struct node_replica_view *v, const struct entry *e, uint64_t hash);

@@ -41,6 +41,7 @@ struct knobs {
     uint32_t pending_max, waiters_max;
     uint64_t kept_bytes_max; /* of committed entries, for members that come back */
     uint64_t pending_bytes_max, ask_primary_ms, commit_note_ms;
+    uint64_t lease_replica_ms;
     uint64_t segment_size, retention_size;
     uint64_t overlay_entries_min, overlay_bytes_max;
     bool cold_reads; /* the table is read LATER, by fetches */
@@ -64,6 +65,7 @@ struct knobs {
     /* Troubles: mean time between them, in ms. */
     uint64_t crash_node_ms, crash_router_ms, crash_all_ms, pause_ms, block_ms, reset_ms;
     uint64_t stall_ms, disk_error_ms, disk_full_ms, checkpoint_ms, clock_ms, leap_ms;
+    uint64_t other_disk_ms;
     uint32_t down_max_ms, block_max_ms, pause_max_ms;
     uint32_t power_per_mille;            /* of the crashes, lose what is not synced */
     uint32_t checkpoint_crash_per_mille; /* of the checkpoint's steps */

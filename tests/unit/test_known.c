@@ -170,6 +170,68 @@ static void test_known__a_damaged_record_or_state_is_corrupt(void **state)
         assert_int_equal(node_restore(n, 0, bytes_of(zeros, size), &error), STATUS_CORRUPT);
 }
 
+static void test_known__a_life_that_acted_is_remembered_however_short_it_was(void **state)
+{
+    (void)state;
+    struct pair_image image;
+    pair_run(&p, SETTLED_MS);
+    pair_image_take(&p, 1, &image);
+    pair_crash(&p, 1);
+    pair_start(&p, 1);
+    pair_run(&p, 400);
+    pair_crash(&p, 1);
+    pair_image_put(&p, 1, &image);
+    assert_ends(1, "later life");
+}
+
+/* The newest map comes from anybody: nothing may be led or shown with an empty disk because of it. */
+static void test_known__a_new_disk_leads_nothing_on_hearsay(void **state)
+{
+    (void)state;
+    struct buffer frame;
+    buffer_init(&frame, (size_t)1 << 20);
+    pair_run(&p, SETTLED_MS);
+    pair_crash(&p, 1);
+    pair_crash(&p, 0);
+    pair_start(&p, 0); /* it goes on alone; no register says how far it was (U2) */
+    assert_all_open(0);
+    assert_int_equal(clustermap_pack(p.nodes[0].map, &frame), STATUS_OK);
+    pair_crash(&p, 0);
+    pair_wipe(&p, 0);
+    pair_start(&p, 0);
+    pair_peer(&p, 0, buffer_view(&frame));
+    pair_run(&p, SETTLED_MS);
+    assert_int_equal(partitions_open(0), 0);
+    for (uint32_t i = 0; i < PARTITIONS; i++)
+        assert_false(node_readable(p.nodes[0].node, i, p.now_ms));
+    buffer_fini(&frame);
+}
+
+/* It ends for what it lacks (U2), and was not heard of as a life of the node. */
+static void test_known__a_copy_of_the_last_life_leaves_the_own_disk_welcome(void **state)
+{
+    (void)state;
+    struct pair_image image, own;
+    struct write put = {.mutation = MUTATION_PUT, .value = bytes_text("red")};
+    char key[32];
+    pair_run(&p, SETTLED_MS);
+    pair_image_take(&p, 1, &image);
+    pair_key(&p, 0, 0, key);
+    pair_write(&p, 0, key, 1, 1, &put);
+    pair_run(&p, SETTLED_MS);
+    pair_crash(&p, 1);
+    pair_image_take(&p, 1, &own);
+    pair_image_put(&p, 1, &image);
+    pair_run(&p, SETTLED_MS); /* it was left out, and that makes known what it has */
+    assert_ends(1, "was acknowledged by it");
+    pair_image_put(&p, 1, &own);
+    p.nodes[1].may_end = false;
+    pair_start(&p, 1);
+    pair_run(&p, 3 * SETTLED_MS);
+    assert_true(p.nodes[1].up);
+    assert_int_equal(partitions_open(0) + partitions_open(1), PARTITIONS);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(test_known__##name, open_pair, close_pair)
 
 int main(void)
@@ -182,6 +244,9 @@ int main(void)
         CASE(a_voter_with_an_empty_disk_does_not_decide_alone),
         CASE(an_old_copy_of_the_disk_ends),
         CASE(a_restart_on_the_same_disk_is_nothing_special),
+        CASE(a_life_that_acted_is_remembered_however_short_it_was),
+        CASE(a_new_disk_leads_nothing_on_hearsay),
+        CASE(a_copy_of_the_last_life_leaves_the_own_disk_welcome),
         CASE(a_damaged_record_or_state_is_corrupt),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
