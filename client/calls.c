@@ -525,7 +525,9 @@ static enum duet_code fetch_page(struct duet_scan *scan, struct duet_error *rete
     struct session_operation op = {
         .kind = KIND_SCAN,
         .key = buffer_view(&scan->cursor),
-        .scan = {SCAN_PAGE_KEYS, SCAN_PAGE_BYTES, scan->keys_only},
+        .scan = {.count_max = SCAN_PAGE_KEYS,
+                 .bytes_max = SCAN_PAGE_BYTES,
+                 .keys_only = scan->keys_only},
     };
     struct duet_result *result;
     enum duet_code code = run(scan->client, &op, 0, &result, reterr);

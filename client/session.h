@@ -64,12 +64,12 @@ struct session_options {
 
 struct session_operation {
     enum operation_kind kind;
-    struct bytes key; /* KIND_SCAN: the cursor */
+    struct bytes key; /* KIND_SCAN: the cursor. KIND_RANGE: any key with the tag */
     union {
         enum read_part part; /* KIND_READ */
         struct write write;
         struct outcome_query outcome;
-        struct scan_query scan;
+        struct scan_query scan; /* KIND_SCAN, KIND_RANGE */
     };
     bool whole; /* the caller waits for all that leave with it: one answer for all will do */
     uint64_t deadline_ms; /* on the clock of now_ms; 0: timeout_ms from now */

@@ -161,6 +161,7 @@ static enum status encode(const struct session_operation *op, struct buffer *out
     case KIND_OUTCOME:
         return codec_pack_outcome_query(&op->outcome, out);
     case KIND_SCAN:
+    case KIND_RANGE:
         return codec_pack_scan_query(&op->scan, out);
     }
     ENSURE_UNREACHABLE();

@@ -232,7 +232,7 @@ static bool all_below(const uint32_t *array, size_t count, uint32_t limit)
 static bool kinds_valid(const uint32_t *kinds, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        if (kinds[i] < KIND_READ || kinds[i] > KIND_SCAN)
+        if (kinds[i] < KIND_READ || kinds[i] > KIND_LAST)
             return false;
     return true;
 }
@@ -674,16 +674,30 @@ enum status codec_pack_scan_query(const struct scan_query *m, struct buffer *out
     p.count_max = m->count_max;
     p.bytes_max = m->bytes_max;
     p.keys_only = m->keys_only;
+    p.count_only = m->count_only;
+    p.prefix = binary(m->prefix);
+    p.from = binary(m->from);
+    p.to = binary(m->to);
     return pack_part(&p.base, out);
 }
 
-enum status codec_unpack_scan_query(struct bytes part, struct scan_query *ret)
+enum status codec_unpack_scan_query(struct bytes part, struct arena *arena, struct scan_query *ret)
 {
-    struct small small;
-    const Duet__V1__ScanQuery *p = unpack_small(part, &duet__v1__scan_query__descriptor, &small);
+    const Duet__V1__ScanQuery *p = unpack_part(part, &duet__v1__scan_query__descriptor, arena);
     if (p == NULL || !understood(&p->base))
         return STATUS_MALFORMED;
-    *ret = (struct scan_query){p->count_max, p->bytes_max, p->keys_only != 0};
+    if (p->prefix.len > KEY_SIZE_MAX || p->from.len > SCAN_BOUND_SIZE_MAX ||
+        p->to.len > SCAN_BOUND_SIZE_MAX)
+        return STATUS_MALFORMED;
+    *ret = (struct scan_query){
+        .count_max = p->count_max,
+        .bytes_max = p->bytes_max,
+        .keys_only = p->keys_only != 0,
+        .count_only = p->count_only != 0,
+        .prefix = view(p->prefix),
+        .from = view(p->from),
+        .to = view(p->to),
+    };
     return STATUS_OK;
 }
 
@@ -700,6 +714,7 @@ enum status codec_pack_scan_page(const struct scan_page *m, struct buffer *out)
     p.n_seqs = packed64(m->seqs, m->count);
     p.seqs = m->seqs;
     p.next = binary(m->next);
+    p.counted = m->counted;
     return pack_part(&p.base, out);
 }
 
@@ -721,10 +736,11 @@ enum status codec_unpack_scan_page(struct bytes part, struct arena *arena, struc
         .epochs = take64(&a, p->n_epochs, p->epochs),
         .seqs = take64(&a, p->n_seqs, p->seqs),
         .next = view(p->next),
+        .counted = p->counted,
     };
     for (size_t i = 0; a.ok && i < m.count; i++)
         a.ok = m.keys[i].size >= 1 && m.keys[i].size <= KEY_SIZE_MAX;
-    /* The cursor: digest and key. */
+    /* The cursor: digest and key; or a bound. */
     if (!a.ok || m.next.size > sizeof(uint64_t) + KEY_SIZE_MAX)
         return STATUS_MALFORMED;
     *ret = m;

@@ -83,7 +83,7 @@ enum status codec_unpack_expiry(struct bytes part, struct expiry *ret);
 enum status codec_pack_outcome_query(const struct outcome_query *m, struct buffer *out);
 enum status codec_unpack_outcome_query(struct bytes part, struct outcome_query *ret);
 enum status codec_pack_scan_query(const struct scan_query *m, struct buffer *out);
-enum status codec_unpack_scan_query(struct bytes part, struct scan_query *ret);
+enum status codec_unpack_scan_query(struct bytes part, struct arena *arena, struct scan_query *ret);
 /* A page has at most SCAN_PAGE_KEYS_MAX keys. It brings room of its own: unpacking raises the arena's
  * cap, where it is too low, to 4 x the page's size + 2 MiB above what is used. */
 enum status codec_pack_scan_page(const struct scan_page *m, struct buffer *out);

@@ -56,7 +56,15 @@ struct hello {
     uint32_t operations_max, value_size_max;
 };
 
-enum operation_kind { KIND_READ = 1, KIND_WRITE = 2, KIND_OUTCOME = 3, KIND_SCAN = 4 };
+enum operation_kind {
+    KIND_READ = 1,
+    KIND_WRITE = 2,
+    KIND_OUTCOME = 3,
+    KIND_SCAN = 4,
+    KIND_RANGE = 5,
+};
+#define KIND_LAST KIND_RANGE
+
 enum precondition {
     PRECONDITION_NONE = 0,
     PRECONDITION_ABSENT = 1,
@@ -112,7 +120,8 @@ struct outcome_query {
 
 struct scan_query {
     uint32_t count_max, bytes_max;
-    bool keys_only;
+    bool keys_only, count_only;
+    struct bytes prefix, from, to; /* KIND_RANGE */
 };
 
 struct scan_page {
@@ -120,6 +129,7 @@ struct scan_page {
     struct bytes *keys, *values;
     uint64_t *epochs, *seqs;
     struct bytes next;
+    uint64_t counted;
 };
 
 #define REQUEST_WHOLE 1u /* flags: one Answer for all operations */

@@ -27,7 +27,7 @@ static void count_kinds(struct coordinator *c, const struct request *m)
         c->counters.reads += m->kinds[i] == KIND_READ;
         c->counters.writes += m->kinds[i] == KIND_WRITE;
         c->counters.outcomes += m->kinds[i] == KIND_OUTCOME;
-        c->counters.scans += m->kinds[i] == KIND_SCAN;
+        c->counters.scans += m->kinds[i] == KIND_SCAN || m->kinds[i] == KIND_RANGE;
     }
 }
 

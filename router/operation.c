@@ -144,6 +144,7 @@ enum status operation_failure(const struct operation *op)
     switch (op->kind) {
     case KIND_READ:
     case KIND_SCAN:
+    case KIND_RANGE:
         return not_done && op->refusal != STATUS_OK ? client_refusal(op) : STATUS_TIMEOUT;
     case KIND_WRITE:
         if (!not_done)
@@ -176,7 +177,7 @@ static enum status check_cursor(struct bytes cursor)
 enum status operation_check(uint32_t kind, struct bytes key, struct bytes body,
                             uint32_t value_size_max)
 {
-    if (kind < KIND_READ || kind > KIND_SCAN)
+    if (kind < KIND_READ || kind > KIND_LAST)
         return STATUS_UNSUPPORTED;
     if (body.size > (size_t)value_size_max + BODY_SLACK_SIZE)
         return STATUS_TOOBIG;

@@ -118,6 +118,15 @@ struct pending *pending_of_key(const struct pending_index *x, uint32_t slot, uin
     return NULL;
 }
 
+struct pending *pending_of_digest(const struct pending_index *x, uint32_t slot, uint64_t digest)
+{
+    struct pending *p = x->by_key[key_bucket(slot, digest)];
+    for (; p != NULL; p = p->key_next)
+        if (p->slot == slot && p->entry.effects[0].digest == digest)
+            return p;
+    return NULL;
+}
+
 struct pending *pending_of_client(const struct pending_index *x, uint32_t slot, uint64_t client,
                                   uint64_t seq)
 {

@@ -52,6 +52,8 @@ void pending_unlink(struct pending_index *x, struct pending *p);
 /* The newest entry with an effect on key; NULL: the key is clean. */
 struct pending *pending_of_key(const struct pending_index *x, uint32_t slot, uint64_t digest,
                                struct bytes key);
+/* The newest entry with an effect on any key with this digest, of one hash tag therefore; or NULL. */
+struct pending *pending_of_digest(const struct pending_index *x, uint32_t slot, uint64_t digest);
 struct pending *pending_of_client(const struct pending_index *x, uint32_t slot, uint64_t client,
                                   uint64_t seq);
 /* Is a write of client with a higher seq on the key under way, whether it has an effect or not? */

@@ -9,10 +9,8 @@
 #include "storage/lapse.h"
 #include "storage/lead.h"
 #include "storage/mutate.h"
+#include "storage/page.h"
 
-#define SCAN_COUNT_DEFAULT 1000u
-#define SCAN_COUNT_MAX 10000u
-#define SCAN_BYTES_DEFAULT (1u << 20)
 #define TOKEN_AHEAD_MAX_MS 60000u /* a token further in the future than this is nonsense */
 
 static uint32_t copies_flags(const struct replica *r)
@@ -220,172 +218,46 @@ static void serve_read(struct core *c, struct replica *r, const struct operation
         read_clean(c, r, op, cold);
 }
 
-#define PAGE_LAPSED_MAX 256u /* keys past their expiry that one look at a page lets go */
-
-/* A key past its expiry; memory of the page's arena. */
-struct lapsed {
-    uint64_t digest;
-    struct bytes key;
-};
-
-struct page {
-    struct core *core;
-    struct replica *replica;
-    struct lapsed *lapsed; /* none of them is in the page */
-    size_t lapsed_count;
-    struct scan_page page;
-    struct arena *arena;
-    const struct scan_query *query;
-    size_t bytes, count_max, bytes_max;
-    uint64_t last_digest;
-    bool more;
-};
-
-/* False: no more of them. */
-static bool page_lapsed(struct page *g, const struct table_row *row)
+/* A page of what is committed now; everything that came before op and is about its keys is. */
+static void reply_page(struct core *c, struct replica *r, const struct operation *op)
 {
-    if (g->lapsed == NULL)
-        g->lapsed = arena_calloc(g->arena, PAGE_LAPSED_MAX, sizeof *g->lapsed);
-    uint8_t *key = arena_alloc(g->arena, row->key.size);
-    if (g->lapsed == NULL || key == NULL)
-        core_fail(g->core, STATUS_NOMEMORY);
-    if (g->core->failed != STATUS_OK || g->lapsed_count == PAGE_LAPSED_MAX)
-        return false;
-    memcpy(key, row->key.data, row->key.size);
-    g->lapsed[g->lapsed_count++] =
-        (struct lapsed){row->digest, bytes_of(key, row->key.size)};
-    return true;
-}
-
-static bool page_row(void *arg, const struct table_row *row)
-{
-    struct page *g = arg;
-    struct scan_page *p = &g->page;
-    if (row->item.expiry_ms != 0 && lapse_due(g->core, g->replica, &row->item))
-        return page_lapsed(g, row);
-    size_t size = row->key.size + (g->query->keys_only ? 0 : row->item.value.size);
-    if (p->count == g->count_max || (p->count > 0 && g->bytes + size > g->bytes_max)) {
-        g->more = true;
-        return false;
+    struct pending *wait;
+    enum status status = page_make(c, r, op, &wait);
+    if (c->failed != STATUS_OK)
+        return;
+    if (status != STATUS_OK) {
+        core_refuse(c, op->asker, status);
+        return;
     }
-    p->keys[p->count] = row->key;
-    p->values[p->count] = g->query->keys_only ? BYTES_EMPTY : row->item.value;
-    p->epochs[p->count] = row->item.version.epoch;
-    p->seqs[p->count] = row->item.version.seq;
-    p->count++;
-    g->bytes += size;
-    g->last_digest = row->digest;
-    return true;
-}
-
-static bool page_init(struct page *g, struct core *c, struct replica *r,
-                      const struct scan_query *q)
-{
-    struct arena *arena = &c->arena;
-    *g = (struct page){.core = c, .replica = r, .arena = arena, .query = q};
-    g->count_max = q->count_max == 0 ? SCAN_COUNT_DEFAULT : q->count_max;
-    if (g->count_max > SCAN_COUNT_MAX)
-        g->count_max = SCAN_COUNT_MAX;
-    g->bytes_max = q->bytes_max == 0 ? SCAN_BYTES_DEFAULT : q->bytes_max;
-    if (g->bytes_max > MESSAGE_BYTES_MAX / 2)
-        g->bytes_max = MESSAGE_BYTES_MAX / 2;
-    g->page.keys = arena_calloc(arena, g->count_max, sizeof *g->page.keys);
-    g->page.values = arena_calloc(arena, g->count_max, sizeof *g->page.values);
-    g->page.epochs = arena_calloc(arena, g->count_max, sizeof *g->page.epochs);
-    g->page.seqs = arena_calloc(arena, g->count_max, sizeof *g->page.seqs);
-    return g->page.keys != NULL && g->page.values != NULL && g->page.epochs != NULL &&
-           g->page.seqs != NULL;
-}
-
-/* The cursor of the page after this one: digest and key of its last row. */
-static struct bytes page_next(struct page *g)
-{
-    struct bytes last = g->page.keys[g->page.count - 1];
-    uint8_t *cursor = arena_alloc(g->arena, 8 + last.size);
-    if (cursor == NULL)
-        return BYTES_EMPTY;
-    bytes_put_be64(cursor, g->last_digest);
-    memcpy(cursor + 8, last.data, last.size);
-    return bytes_of(cursor, 8 + last.size);
-}
-
-static void reply_page(struct core *c, struct replica *r, struct asker to, struct page *g)
-{
-    if (g->more)
-        g->page.next = page_next(g);
-    buffer_clear(&c->scratch);
-    if (codec_pack_scan_page(&g->page, &c->scratch) != STATUS_OK) {
-        core_fail(c, STATUS_NOMEMORY);
+    if (wait != NULL) {
+        wait_for(c, wait, op->kind == KIND_SCAN ? WAIT_SCAN : WAIT_RANGE, op);
         return;
     }
     struct reply reply = {.status = STATUS_OK,
                           .flags = copies_flags(r) | ANSWER_VALUE,
                           .value = buffer_view(&c->scratch)};
-    core_reply(c, to, &reply);
+    core_reply(c, op->asker, &reply);
 }
 
-/* Rule R7: a page is made when the keys past their expiry that it came by are gone. */
-static void page_let_go(struct core *c, struct replica *r, const struct operation *op,
-                        const struct page *g)
+/* The newest entry that a page has to wait for: a walk for all of the partition, a range for its tag. */
+static struct pending *dirty_for(const struct core *c, const struct replica *r,
+                                 const struct operation *op)
 {
-    struct pending *p;
-    enum status status = r->leads ? STATUS_OK : STATUS_ASKPRIMARY;
-    for (size_t i = 0; i < g->lapsed_count && status == STATUS_OK; i++) {
-        const struct lapsed *l = &g->lapsed[i];
-        if (pending_of_key(&c->pending, r->slot, l->digest, l->key) == NULL)
-            status = lapse_log(c, r, l->digest, l->key, &p);
-    }
-    if (status != STATUS_OK) {
-        core_refuse(c, op->asker, status);
-        return;
-    }
-    struct pending *last = replica_pending(r, r->last.seq);
-    if (c->failed != STATUS_OK)
-        return;
-    ENSURE(last != NULL); /* each of them is dirty now */
-    wait_for(c, last, WAIT_SCAN, op);
+    if (op->kind == KIND_SCAN)
+        return replica_pending(r, r->last.seq);
+    return pending_of_digest(&c->pending, r->slot, op->digest);
 }
 
-/* One page of r, all of whose received entries are committed. */
-static void scan_page(struct core *c, struct replica *r, const struct operation *op)
-{
-    struct scan_query query;
-    struct bytes cursor = op->key, key = BYTES_EMPTY;
-    if (codec_unpack_scan_query(op->body, &query) != STATUS_OK ||
-        (cursor.size > 0 && (cursor.size < 8 || cursor.size > 8 + KEY_SIZE_MAX))) {
-        core_refuse(c, op->asker, STATUS_MALFORMED);
-        return;
-    }
-    uint64_t digest = op->digest;
-    if (cursor.size >= 8) {
-        digest = bytes_be64(cursor.data);
-        key = bytes_of(cursor.data + 8, cursor.size - 8);
-    }
-    struct page page;
-    arena_reset(&c->arena, 1u << 20);
-    if (!page_init(&page, c, r, &query)) {
-        core_fail(c, STATUS_NOMEMORY);
-        return;
-    }
-    enum status status = store_scan(c->store, r->slot, digest, key, page_row, &page);
-    if (status != STATUS_OK)
-        core_fail(c, status);
-    else if (page.lapsed_count > 0)
-        page_let_go(c, r, op, &page);
-    else
-        reply_page(c, r, op->asker, &page);
-}
-
-static void serve_scan(struct core *c, struct replica *r, const struct operation *op)
+static void serve_page(struct core *c, struct replica *r, const struct operation *op)
 {
     if (refuse_unread(c, r, op))
         return;
     c->counters.reads++;
-    struct pending *last = replica_pending(r, r->last.seq);
-    if (last != NULL)
-        wait_to_read(c, r, last, WAIT_SCAN, op);
+    struct pending *p = dirty_for(c, r, op);
+    if (p != NULL)
+        wait_to_read(c, r, p, op->kind == KIND_SCAN ? WAIT_SCAN : WAIT_RANGE, op);
     else
-        scan_page(c, r, op);
+        reply_page(c, r, op);
 }
 
 /* ------------------------------------------------------------------ writes */
@@ -697,7 +569,8 @@ void serve_operation(struct core *c, struct replica *r, const struct operation *
         serve_outcome(c, r, op);
         return;
     case KIND_SCAN:
-        serve_scan(c, r, op);
+    case KIND_RANGE:
+        serve_page(c, r, op);
         return;
     }
     core_refuse(c, op->asker, STATUS_UNSUPPORTED);
@@ -738,11 +611,26 @@ void serve_dropped(struct core *c, struct cold_key *k)
     cold_end(&c->cold, &k);
 }
 
+static uint32_t kind_of(enum waiter_kind kind)
+{
+    switch (kind) {
+    case WAIT_READ:
+        return KIND_READ;
+    case WAIT_SCAN:
+        return KIND_SCAN;
+    case WAIT_RANGE:
+        return KIND_RANGE;
+    case WAIT_WRITE:
+        break;
+    }
+    ENSURE_UNREACHABLE();
+}
+
 /* The read that waited as w. */
 static struct operation operation_of(const struct waiter *w)
 {
     return (struct operation){.asker = w->asker,
-                              .kind = w->kind == WAIT_SCAN ? KIND_SCAN : KIND_READ,
+                              .kind = kind_of(w->kind),
                               .digest = w->digest,
                               .deadline_ms = w->deadline_ms,
                               .key = bytes_of(w->bytes, w->key_size),
@@ -769,8 +657,9 @@ static void answer_waiter(struct core *c, struct replica *r, struct pending *p, 
         reply_entry(c, r, w->asker, p);
         return;
     case WAIT_SCAN:
+    case WAIT_RANGE:
         op = operation_of(w);
-        scan_page(c, r, &op);
+        reply_page(c, r, &op);
         return;
     case WAIT_READ:
         op = operation_of(w);

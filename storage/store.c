@@ -239,6 +239,34 @@ enum status store_scan(struct store *s, uint32_t slot, uint64_t digest, struct b
     return status;
 }
 
+/* Has the table this very key, it comes first. False: fn wants no more, or *status tells. */
+static bool range_first(struct store *s, const struct table_row *at, table_row_fn *fn, void *arg,
+                        enum status *status)
+{
+    struct table_row row = *at;
+    if (!overlays_get(s, row.slot, row.digest, row.key, &row.item)) {
+        *status = refresh(s);
+        if (*status == STATUS_OK)
+            *status = s->reader->verbs->get(s->reader, row.slot, row.digest, row.key, &row.item);
+    }
+    return *status == STATUS_OK && (!row.item.present || fn(arg, &row));
+}
+
+enum status store_range(struct store *s, uint32_t slot, uint64_t digest, struct bytes key,
+                        table_row_fn *fn, void *arg)
+{
+    enum status status = STATUS_OK;
+    /* No key is as long as such a bound: those at or above it are those above its beginning. */
+    if (key.size > KEY_SIZE_MAX)
+        key.size = KEY_SIZE_MAX;
+    else if (key.size > 0) {
+        struct table_row at = {.slot = slot, .digest = digest, .key = key};
+        if (!range_first(s, &at, fn, arg, &status))
+            return status;
+    }
+    return store_scan(s, slot, digest, key, fn, arg);
+}
+
 /* --- checkpoint --- */
 
 bool store_checkpoint_due(const struct store *s)

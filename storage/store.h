@@ -51,6 +51,11 @@ enum status store_apply(struct store *s, uint32_t slot, uint64_t digest, struct 
 enum status store_scan(struct store *s, uint32_t slot, uint64_t digest, struct bytes key,
                        table_row_fn *fn, void *arg);
 
+/* The same from (digest, key) on, with that very key if it is there. key may be one byte longer than a
+ * key can be: a bound. */
+enum status store_range(struct store *s, uint32_t slot, uint64_t digest, struct bytes key,
+                        table_row_fn *fn, void *arg);
+
 /* End of a loop turn: table readers are released, so that no snapshot grows old. */
 void store_turn_end(struct store *s);
 

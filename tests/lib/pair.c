@@ -392,6 +392,16 @@ uint64_t pair_scan(struct pair *p, uint32_t node, struct bytes cursor, const str
     return token;
 }
 
+uint64_t pair_range(struct pair *p, uint32_t node, const char *key, const struct scan_query *q)
+{
+    struct buffer body;
+    buffer_init(&body, 1 << 12);
+    ENSURE(codec_pack_scan_query(q, &body) == STATUS_OK);
+    uint64_t token = send(p, node, KIND_RANGE, bytes_text(key), 0, 0, buffer_view(&body));
+    buffer_fini(&body);
+    return token;
+}
+
 uint64_t pair_outcome(struct pair *p, uint32_t node, const char *key, uint64_t client, uint64_t seq,
                       uint64_t ptime_token)
 {

@@ -79,6 +79,8 @@ uint64_t pair_outcome(struct pair *p, uint32_t node, const char *key, uint64_t c
 uint64_t pair_read_part(struct pair *p, uint32_t node, const char *key, enum read_part part);
 uint64_t pair_scan(struct pair *p, uint32_t node, struct bytes cursor,
                    const struct scan_query *q);
+/* A page of the tag of key. */
+uint64_t pair_range(struct pair *p, uint32_t node, const char *key, const struct scan_query *q);
 /* The answer to token; NULL: none yet. The newest when there were several. */
 const struct pair_answer *pair_answer(const struct pair *p, uint64_t token);
 size_t pair_answers_to(const struct pair *p, uint64_t token);

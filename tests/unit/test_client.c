@@ -131,9 +131,13 @@ static struct outcome scan_one(struct fake *f, struct bytes cursor)
         seqs[count] = e->seq;
     }
     uint8_t next = (uint8_t)(from + count);
-    struct scan_page page = {count,  keys,
-                             values, epochs,
-                             seqs,   next < f->entries_count ? bytes_of(&next, 1) : BYTES_EMPTY};
+    struct scan_page page = {.count = count,
+                             .keys = keys,
+                             .values = values,
+                             .epochs = epochs,
+                             .seqs = seqs};
+    if (next < f->entries_count)
+        page.next = bytes_of(&next, 1);
     buffer_clear(&f->page);
     assert_int_equal(codec_pack_scan_page(&page, &f->page), STATUS_OK);
     return (struct outcome){STATUS_OK, ANSWER_VALUE, 0, buffer_view(&f->page)};

@@ -325,7 +325,16 @@ static enum status sample_outcome_query(struct buffer *out)
 
 static enum status sample_scan_query(struct buffer *out)
 {
-    return codec_pack_scan_query(&(struct scan_query){100, 65536, true}, out);
+    return codec_pack_scan_query(&(struct scan_query){100, 65536, .keys_only = true}, out);
+}
+
+static enum status sample_range_query(struct buffer *out)
+{
+    const struct scan_query m = {.count_only = true,
+                                 .prefix = TEXT("{t}:"),
+                                 .from = TEXT("{t}:b\0"),
+                                 .to = TEXT("{t}:d")};
+    return codec_pack_scan_query(&m, out);
 }
 
 static enum status sample_scan_page(struct buffer *out)
@@ -339,6 +348,12 @@ static enum status sample_scan_page(struct buffer *out)
         .next = TEXT("\x3a\x7b\xd3\xe2\x36\x0a\x3d\x29"
                      "b"),
     };
+    return codec_pack_scan_page(&m, out);
+}
+
+static enum status sample_count_page(struct buffer *out)
+{
+    const struct scan_page m = {.next = TEXT("{t}:c\0"), .counted = 300};
     return codec_pack_scan_page(&m, out);
 }
 
@@ -441,7 +456,7 @@ AGAIN(again_outcome_query, struct outcome_query, codec_unpack_outcome_query(in, 
 AGAIN(again_read_query, enum read_part, codec_unpack_read_query(in, &m),
       codec_pack_read_query(m, out))
 AGAIN(again_expiry, struct expiry, codec_unpack_expiry(in, &m), codec_pack_expiry(&m, out))
-AGAIN(again_scan_query, struct scan_query, codec_unpack_scan_query(in, &m),
+AGAIN(again_scan_query, struct scan_query, codec_unpack_scan_query(in, arena, &m),
       codec_pack_scan_query(&m, out))
 AGAIN_SIMPLE(scan_page)
 AGAIN_SIMPLE(cluster_value)
@@ -510,6 +525,9 @@ static const struct door {
     {"expiry", true, sample_expiry, again_expiry, "0880d095ffbc3110ac02"},
     {"outcome_query", true, sample_outcome_query, again_outcome_query, "09c10000000000000010ad021809"},
     {"scan_query", true, sample_scan_query, again_scan_query, "0864108080041801"},
+    {"range_query", true, sample_range_query, again_scan_query,
+     "20012a047b747d3a32067b747d3a62003a057b747d3a64"},
+    {"count_page", true, sample_count_page, again_scan_page, "2a067b747d3a630030ac02"},
     {"scan_page", true, sample_scan_page, again_scan_page,
      "0a056170706c650a0162120372656412001a020404220211122a093a7bd3e2360a3d2962"},
     {"cluster_value", true, sample_cluster_value, again_cluster_value,
@@ -865,9 +883,9 @@ static void test_codec__arrays_of_different_lengths_are_refused(void **state)
 static void test_codec__unknown_kinds_and_flags_of_a_request_are_refused(void **state)
 {
     struct fixture *f = *state;
-    assert_int_equal(REQUEST_STATUS(f, "\x3a\x01\x04"), STATUS_OK);
+    assert_int_equal(REQUEST_STATUS(f, "\x3a\x01\x05"), STATUS_OK);
     assert_int_equal(REQUEST_STATUS(f, "\x3a\x01\x00"), STATUS_MALFORMED);
-    assert_int_equal(REQUEST_STATUS(f, "\x3a\x01\x05"), STATUS_MALFORMED);
+    assert_int_equal(REQUEST_STATUS(f, "\x3a\x01\x06"), STATUS_MALFORMED);
     assert_int_equal(REQUEST_STATUS(f, "\x30\x01\x3a\x01\x01"), STATUS_OK);
     assert_int_equal(REQUEST_STATUS(f, "\x30\x02\x3a\x01\x01"), STATUS_MALFORMED);
 }
@@ -926,8 +944,11 @@ static void test_codec__a_write_that_is_not_understood_is_refused(void **state)
     assert_int_equal(write_status(f, "\x18\x03", 2), STATUS_MALFORMED); /* want */
     assert_int_equal(write_status(f, "\x78\x01", 2), STATUS_MALFORMED); /* field 15 */
     struct scan_query query;
-    assert_int_equal(codec_unpack_scan_query(bytes_of("\x08\x01", 2), &query), STATUS_OK);
-    assert_int_equal(codec_unpack_scan_query(bytes_of("\x78\x01", 2), &query), STATUS_MALFORMED);
+    assert_int_equal(codec_unpack_scan_query(bytes_of("\x08\x01", 2), &f->arena, &query), STATUS_OK);
+    assert_int_equal(codec_unpack_scan_query(bytes_of("\x40\x01", 2), &f->arena, &query),
+                     STATUS_MALFORMED); /* field 8 */
+    assert_int_equal(codec_unpack_scan_query(bytes_of("\x78\x01", 2), &f->arena, &query),
+                     STATUS_MALFORMED);
     enum read_part part;
     assert_int_equal(codec_unpack_read_query(bytes_of("\x08\x01", 2), &part), STATUS_OK);
     assert_int_equal(codec_unpack_read_query(bytes_of("\x08\x09", 2), &part), STATUS_MALFORMED);
@@ -1047,6 +1068,9 @@ static void test_codec__texts_that_are_too_long_are_refused(void **state)
         {"node_value", 0x22, NAME_SIZE_MAX - 1},
         {"node_value", 0x2a, NAME_SIZE_MAX - 1},
         {"scan_page", 0x0a, KEY_SIZE_MAX},
+        {"scan_query", 0x2a, KEY_SIZE_MAX},
+        {"scan_query", 0x32, KEY_SIZE_MAX + 1},
+        {"scan_query", 0x3a, KEY_SIZE_MAX + 1},
         {"scan_page", 0x2a, KEY_SIZE_MAX + 8},
         {"hello", 0x42, 1024},
         {"hello", 0x4a, 1024},
