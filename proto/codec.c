@@ -588,6 +588,67 @@ enum status codec_unpack_write(struct bytes part, struct arena *arena, struct wr
     return STATUS_OK;
 }
 
+enum status codec_pack_atomic_batch(const struct atomic_batch *m, struct buffer *out)
+{
+    ENSURE(m->count <= ATOMIC_KEYS_MAX);
+    Duet__V1__AtomicBatch p = DUET__V1__ATOMIC_BATCH__INIT;
+    p.n_keys = m->count;
+    p.keys = binaries(m->keys);
+    p.n_operations = packed_bytes(m->operations, m->count);
+    p.operations = binaries(m->operations);
+    return pack_part(&p.base, out);
+}
+
+enum status codec_unpack_atomic_batch(struct bytes part, struct arena *arena,
+                                      struct atomic_batch *ret)
+{
+    const Duet__V1__AtomicBatch *p =
+        unpack_part(part, &duet__v1__atomic_batch__descriptor, arena);
+    if (p == NULL || !understood(&p->base) || p->n_keys == 0)
+        return STATUS_MALFORMED;
+    struct arrays a = arrays_of(arena, p->n_keys, ATOMIC_KEYS_MAX);
+    struct atomic_batch m = {.count = p->n_keys,
+                             .keys = take_bytes(&a, p->n_keys, p->keys),
+                             .operations = take_bytes(&a, p->n_operations, p->operations)};
+    if (!a.ok)
+        return STATUS_MALFORMED;
+    *ret = m;
+    return STATUS_OK;
+}
+
+enum status codec_pack_atomic_answer(const struct atomic_answer *m, struct buffer *out)
+{
+    ENSURE(m->count <= ATOMIC_KEYS_MAX);
+    Duet__V1__AtomicAnswer p = DUET__V1__ATOMIC_ANSWER__INIT;
+    p.n_statuses = m->count;
+    p.statuses = m->statuses;
+    p.n_flags = packed32(m->flags, m->count);
+    p.flags = m->flags;
+    p.n_values = packed_bytes(m->values, m->count);
+    p.values = binaries(m->values);
+    p.dropped = m->dropped;
+    return pack_part(&p.base, out);
+}
+
+enum status codec_unpack_atomic_answer(struct bytes part, struct arena *arena,
+                                       struct atomic_answer *ret)
+{
+    const Duet__V1__AtomicAnswer *p =
+        unpack_part(part, &duet__v1__atomic_answer__descriptor, arena);
+    if (p == NULL)
+        return STATUS_MALFORMED;
+    struct arrays a = arrays_of(arena, p->n_statuses, ATOMIC_KEYS_MAX);
+    struct atomic_answer m = {.count = p->n_statuses,
+                              .statuses = take32(&a, p->n_statuses, p->statuses),
+                              .flags = take32(&a, p->n_flags, p->flags),
+                              .values = take_bytes(&a, p->n_values, p->values),
+                              .dropped = p->dropped != 0};
+    if (!a.ok)
+        return STATUS_MALFORMED;
+    *ret = m;
+    return STATUS_OK;
+}
+
 /* Parts of a few numbers are unpacked on the stack. */
 struct small {
     _Alignas(16) uint8_t octets[1024];

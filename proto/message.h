@@ -62,8 +62,15 @@ enum operation_kind {
     KIND_OUTCOME = 3,
     KIND_SCAN = 4,
     KIND_RANGE = 5,
+    KIND_ATOMIC = 6,
 };
-#define KIND_LAST KIND_RANGE
+#define KIND_LAST KIND_ATOMIC
+
+/* May it change a key, and is it known by its id therefore? */
+static inline bool message_writes(uint32_t kind)
+{
+    return kind == KIND_WRITE || kind == KIND_ATOMIC;
+}
 
 enum precondition {
     PRECONDITION_NONE = 0,
@@ -111,6 +118,19 @@ enum read_part { READ_VALUE = 0, READ_EXPIRY = 1 };
 
 struct expiry {
     uint64_t expiry_ms, left_ms;
+};
+
+/* Each of operations is a write, packed. */
+struct atomic_batch {
+    size_t count;
+    struct bytes *keys, *operations;
+};
+
+struct atomic_answer {
+    size_t count;
+    uint32_t *statuses, *flags; /* flags: ANSWER_VALUE or 0 */
+    struct bytes *values;
+    bool dropped; /* the values were not kept */
 };
 
 struct outcome_query {

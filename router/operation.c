@@ -60,7 +60,7 @@ void operation_list_remove(struct operation *slots, struct operation_list *l, ui
 
 bool operation_writes(const struct operation *op)
 {
-    return op->kind == KIND_WRITE || op->kind == KIND_OUTCOME;
+    return message_writes(op->kind) || op->kind == KIND_OUTCOME;
 }
 
 bool operation_executed_maybe(const struct operation *op)
@@ -147,6 +147,7 @@ enum status operation_failure(const struct operation *op)
     case KIND_RANGE:
         return not_done && op->refusal != STATUS_OK ? client_refusal(op) : STATUS_TIMEOUT;
     case KIND_WRITE:
+    case KIND_ATOMIC:
         if (!not_done)
             return STATUS_INDOUBT;
         return op->refusal != STATUS_OK ? client_refusal(op) : STATUS_UNAVAILABLE;
@@ -179,7 +180,8 @@ enum status operation_check(uint32_t kind, struct bytes key, struct bytes body,
 {
     if (kind < KIND_READ || kind > KIND_LAST)
         return STATUS_UNSUPPORTED;
-    if (body.size > (size_t)value_size_max + BODY_SLACK_SIZE)
+    size_t body_max = kind == KIND_ATOMIC ? ATOMIC_BYTES_MAX : value_size_max + BODY_SLACK_SIZE;
+    if (body.size > body_max)
         return STATUS_TOOBIG;
     if (kind == KIND_SCAN)
         return check_cursor(key);

@@ -5,6 +5,7 @@
 #include "proto/base/ensure.h"
 #include "proto/base/mutant.h"
 #include "proto/codec.h"
+#include "storage/atomic.h"
 #include "storage/epoch.h"
 #include "storage/lapse.h"
 #include "storage/lead.h"
@@ -245,7 +246,7 @@ static struct pending *dirty_for(const struct core *c, const struct replica *r,
 {
     if (op->kind == KIND_SCAN)
         return replica_pending(r, r->last.seq);
-    return pending_of_digest(&c->pending, r->slot, op->digest);
+    return MUTANT(61) ? NULL : pending_of_digest(&c->pending, r->slot, op->digest);
 }
 
 static void serve_page(struct core *c, struct replica *r, const struct operation *op)
@@ -352,11 +353,15 @@ static enum status log_status(struct core *c, struct replica *r)
 
 /* Rule W8, where links were lost on the way: this node may have refused op once, and taken a later
  * write of the same client on the same key since; whoever sends op again cannot know that. */
-static bool overtaken(const struct core *c, const struct replica *r, const struct operation *op)
+static bool overtaken(const struct core *c, const struct replica *r, const struct operation *op,
+                      const struct bytes *keys, size_t count)
 {
-    uint64_t key_hash = record_key_hash(op->key);
-    return completion_overtaken(r->completion, op->client, op->seq, key_hash) ||
-           pending_overtaken(&c->pending, r->slot, op->client, op->seq, key_hash);
+    uint64_t hashes[ATOMIC_KEYS_MAX + 1];
+    for (size_t i = 0; i < count; i++)
+        hashes[i] = record_key_hash(keys[i]);
+    hashes[count] = record_tag_hash(op->digest); /* an atomic batch */
+    return completion_overtaken(r->completion, op->client, op->seq, hashes, count + 1) ||
+           pending_overtaken(&c->pending, r->slot, op->client, op->seq, hashes, count + 1);
 }
 
 /* From its commit on, (client, seq) never happens. */
@@ -373,13 +378,6 @@ static void log_aborted(struct core *c, struct replica *r, const struct operatio
         wait_for(c, p, WAIT_WRITE, op);
 }
 
-/* A blind put does not look at what is there. */
-static bool needs_current(const struct write *w)
-{
-    return w->precondition != PRECONDITION_NONE || w->mutation != MUTATION_PUT ||
-           w->want == WANT_OLD;
-}
-
 /* The newest state of op's key, committed or not. False: op was parked. */
 static bool newest_item(struct core *c, struct replica *r, const struct operation *op,
                         const struct item *cold, struct item *ret)
@@ -391,8 +389,9 @@ static bool newest_item(struct core *c, struct replica *r, const struct operatio
     return true;
 }
 
+/* effect is the entry's, when it has one. */
 static void entry_from(const struct operation *op, const struct mutate_outcome *m,
-                       struct entry *ret)
+                       struct effect *effect, struct entry *ret)
 {
     *ret = (struct entry){.kind = ENTRY_WRITE,
                           .status = m->status,
@@ -401,10 +400,11 @@ static void entry_from(const struct operation *op, const struct mutate_outcome *
                           .ack_below = op->ack_below,
                           .key_hash = record_key_hash(op->key)};
     if (m->has_effect) {
+        *effect = m->effect;
+        effect->key = op->key;
+        effect->digest = op->digest;
         ret->effects_count = 1;
-        ret->effects[0] = m->effect;
-        ret->effects[0].key = op->key;
-        ret->effects[0].digest = op->digest;
+        ret->effects = effect;
     }
     if (m->has_result && m->result.size <= RESULT_SIZE_MAX) {
         ret->result_flags = RESULT_HAS_VALUE;
@@ -429,8 +429,9 @@ static void keep_full_result(struct core *c, struct pending *p, struct bytes res
 static void log_outcome(struct core *c, struct replica *r, const struct operation *op,
                         const struct mutate_outcome *m)
 {
+    struct effect effect;
     struct entry e;
-    entry_from(op, m, &e);
+    entry_from(op, m, &effect, &e);
     if (MUTANT(44) && !m->has_effect) {
         struct reply reply = {.status = m->status, .flags = copies_flags(r)};
         core_reply(c, op->asker, &reply);
@@ -473,32 +474,41 @@ static bool let_go(struct core *c, struct replica *r, const struct operation *op
     return status == STATUS_OK && c->failed == STATUS_OK;
 }
 
-static void serve_write(struct core *c, struct replica *r, const struct operation *op,
-                        const struct item *cold)
+/* What holds for every write before anybody looks at it. False: op was answered, or waits. */
+static bool admitted(struct core *c, struct replica *r, const struct operation *op)
 {
     c->counters.writes++;
     if (!r->leads) {
         core_refuse(c, op->asker, STATUS_ASKPRIMARY);
-        return;
+        return false;
     }
     if (op->client == 0 || op->seq == 0) {
         core_refuse(c, op->asker, STATUS_MALFORMED);
-        return;
+        return false;
     }
     if (serve_known(c, r, op, op->client, op->seq))
-        return;
+        return false;
     /* The token first: what an EXPIRE has removed looks unknown, but may have been executed. */
     enum status status = token_status(c, r, op->ptime_token);
     if (status == STATUS_OK)
         status = log_status(c, r);
-    if (status == STATUS_OK && overtaken(c, r, op)) {
+    if (status != STATUS_OK)
+        core_refuse(c, op->asker, status);
+    return status == STATUS_OK;
+}
+
+static void serve_write(struct core *c, struct replica *r, const struct operation *op,
+                        const struct item *cold)
+{
+    if (!admitted(c, r, op))
+        return;
+    if (overtaken(c, r, op, &op->key, 1)) {
         log_aborted(c, r, op, op->client, op->seq);
         return;
     }
     struct write w;
     arena_reset(&c->arena, 4 * op->body.size + 4096);
-    if (status == STATUS_OK)
-        status = codec_unpack_write(op->body, &c->arena, &w);
+    enum status status = codec_unpack_write(op->body, &c->arena, &w);
     if (status == STATUS_OK && w.value.size > c->options.value_size_max)
         status = STATUS_TOOBIG;
     if (status != STATUS_OK) {
@@ -506,10 +516,156 @@ static void serve_write(struct core *c, struct replica *r, const struct operatio
         return;
     }
     struct item current = {.present = false};
-    if (needs_current(&w) && !newest_item(c, r, op, cold, &current))
+    bool looks = w.precondition != PRECONDITION_NONE || w.mutation != MUTATION_PUT ||
+                 w.want == WANT_OLD; /* a blind put does not */
+    if (looks && !newest_item(c, r, op, cold, &current))
         return;
     if (current.expiry_ms == 0 || let_go(c, r, op, &current))
         judge_write(c, r, op, &w, &current);
+}
+
+/* ------------------------------------------------------------------ atomic batches */
+
+/* Operations that wait for the table to be read for key come before: the table is read for them now. */
+static bool serve_parked(struct core *c, struct replica *r, uint64_t digest, struct bytes key)
+{
+    struct cold_key *k = cold_find(&c->cold, r->slot, digest, key);
+    struct cold_operation *parked;
+    struct item item;
+    if (k == NULL)
+        return false;
+    enum status status = store_get_now(c->store, r->slot, digest, key, &item);
+    if (status != STATUS_OK)
+        core_fail(c, status);
+    while ((parked = cold_next(&c->cold, k)) != NULL) {
+        if (c->failed == STATUS_OK && parked->operation.deadline_ms > c->now_ms)
+            serve_operation(c, r, &parked->operation, &item);
+        free(parked);
+    }
+    cold_end(&c->cold, &k); /* the fetch is under way, and nobody will know its ticket */
+    return true;
+}
+
+/* Decode op, with nothing that waits before any of its keys. */
+static enum status open_atomic(struct core *c, struct replica *r, const struct operation *op,
+                               struct atomic *a)
+{
+    for (;;) {
+        bool waited = false;
+        arena_reset(&c->arena, 8 * op->body.size + (1u << 20));
+        enum status status =
+            atomic_open(a, op->key, op->body, c->options.value_size_max, &c->arena);
+        for (size_t i = 0; status == STATUS_OK && i < a->count && !waited; i++)
+            waited = serve_parked(c, r, op->digest, a->keys[i]);
+        if (!waited || c->failed != STATUS_OK)
+            return status; /* else the arena was used meanwhile: once more */
+    }
+}
+
+/* The newest state of all keys that it looks at; those past their expiry go first. */
+static enum status find_current(struct core *c, struct replica *r, const struct operation *op,
+                                struct atomic *a)
+{
+    struct bytes due[ATOMIC_KEYS_MAX];
+    uint32_t due_count = 0;
+    size_t bytes = 0;
+    for (size_t i = 0; i < a->count && c->failed == STATUS_OK; i++) {
+        struct item *item = &a->current[i];
+        const struct pending *p =
+            pending_of_key(&c->pending, r->slot, op->digest, a->keys[i]);
+        if (!a->needs_current[i])
+            continue;
+        enum status status = STATUS_OK;
+        if (p != NULL)
+            *item = pending_item(p, a->keys[i]);
+        else
+            status = store_get_now(c->store, r->slot, op->digest, a->keys[i], item);
+        if (status != STATUS_OK)
+            core_fail(c, status);
+        bytes += item->value.size;
+        if (bytes > ATOMIC_READ_MAX)
+            return STATUS_TOOBIG;
+        if (!lapse_due(c, r, item))
+            continue;
+        due[due_count++] = a->keys[i];
+        *item = (struct item){.present = false};
+    }
+    return lapse_log_all(c, r, op->digest, due, due_count);
+}
+
+/* The answer as the completion record keeps it: without values where they are too large. Memory of the
+ * buffers. False: the node failed. */
+static bool pack_answer(struct core *c, struct atomic *a, struct buffer *full, struct buffer *kept)
+{
+    struct atomic_answer small = a->answer;
+    small.flags = NULL;
+    small.values = NULL;
+    small.dropped = true;
+    if (codec_pack_atomic_answer(&a->answer, full) != STATUS_OK ||
+        (full->size > RESULT_SIZE_MAX && codec_pack_atomic_answer(&small, kept) != STATUS_OK)) {
+        core_fail(c, STATUS_NOMEMORY);
+        return false;
+    }
+    ENSURE(kept->size <= RESULT_SIZE_MAX);
+    return true;
+}
+
+static void log_atomic(struct core *c, struct replica *r, const struct operation *op,
+                       struct atomic *a)
+{
+    struct buffer full, kept;
+    buffer_init(&full, FRAME_BYTES_MAX);
+    buffer_init(&kept, FRAME_BYTES_MAX);
+    for (uint32_t i = 0; i < a->effects_count; i++)
+        a->effects[i].digest = op->digest;
+    if (pack_answer(c, a, &full, &kept)) {
+        struct entry e = {.kind = ENTRY_WRITE,
+                          .status = a->status,
+                          .client = op->client,
+                          .client_seq = op->seq,
+                          .ack_below = op->ack_below,
+                          .key_hash = record_tag_hash(op->digest),
+                          .result_flags =
+                              RESULT_HAS_VALUE | (kept.size > 0 ? RESULT_TRIMMED : 0),
+                          .result = kept.size > 0 ? buffer_view(&kept) : buffer_view(&full),
+                          .effects_count = a->effects_count,
+                          .effects = a->effects};
+        struct pending *p = lead_log(c, r, &e, op->ptime_token);
+        if (p != NULL && kept.size > 0)
+            keep_full_result(c, p, buffer_view(&full));
+        if (p != NULL)
+            wait_for(c, p, WAIT_WRITE, op);
+    }
+    buffer_fini(&full);
+    buffer_fini(&kept);
+}
+
+/* One entry with all effects: one place in the log, one completion record, and a commit that shows them
+ * together. */
+static void serve_atomic(struct core *c, struct replica *r, const struct operation *op)
+{
+    struct atomic a;
+    if (!admitted(c, r, op))
+        return;
+    enum status status = open_atomic(c, r, op, &a);
+    if (status == STATUS_OK && overtaken(c, r, op, a.keys, a.count)) {
+        log_aborted(c, r, op, op->client, op->seq);
+        return;
+    }
+    if (status == STATUS_OK)
+        status = find_current(c, r, op, &a);
+    if (c->failed != STATUS_OK)
+        return;
+    if (status != STATUS_OK) {
+        core_refuse(c, op->asker, status);
+        return;
+    }
+    atomic_judge(&a, lapse_now(c, r));
+    if (a.status == STATUS_NOMEMORY)
+        core_fail(c, STATUS_NOMEMORY);
+    else
+        log_atomic(c, r, op, &a);
+    atomic_fini(&a);
 }
 
 /* ------------------------------------------------------------------ outcomes */
@@ -564,6 +720,9 @@ void serve_operation(struct core *c, struct replica *r, const struct operation *
         return;
     case KIND_WRITE:
         serve_write(c, r, op, cold);
+        return;
+    case KIND_ATOMIC:
+        serve_atomic(c, r, op);
         return;
     case KIND_OUTCOME:
         serve_outcome(c, r, op);

@@ -89,6 +89,14 @@ enum status store_get(struct store *s, uint32_t slot, uint64_t digest, struct by
         *ret_generation = s->generation;
         return STATUS_BUSY;
     }
+    return store_get_now(s, slot, digest, key, ret);
+}
+
+enum status store_get_now(struct store *s, uint32_t slot, uint64_t digest, struct bytes key,
+                          struct item *ret)
+{
+    if (overlays_get(s, slot, digest, key, ret))
+        return STATUS_OK;
     enum status status = refresh(s);
     if (status != STATUS_OK)
         return status;
@@ -239,17 +247,12 @@ enum status store_scan(struct store *s, uint32_t slot, uint64_t digest, struct b
     return status;
 }
 
-/* Has the table this very key, it comes first. False: fn wants no more, or *status tells. */
-static bool range_first(struct store *s, const struct table_row *at, table_row_fn *fn, void *arg,
+/* The row of this very key, if it is there, comes first. False: fn wants no more, or *status tells. */
+static bool range_first(struct store *s, struct table_row *row, table_row_fn *fn, void *arg,
                         enum status *status)
 {
-    struct table_row row = *at;
-    if (!overlays_get(s, row.slot, row.digest, row.key, &row.item)) {
-        *status = refresh(s);
-        if (*status == STATUS_OK)
-            *status = s->reader->verbs->get(s->reader, row.slot, row.digest, row.key, &row.item);
-    }
-    return *status == STATUS_OK && (!row.item.present || fn(arg, &row));
+    *status = store_get_now(s, row->slot, row->digest, row->key, &row->item);
+    return *status == STATUS_OK && (!row->item.present || fn(arg, row));
 }
 
 enum status store_range(struct store *s, uint32_t slot, uint64_t digest, struct bytes key,

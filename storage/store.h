@@ -34,6 +34,11 @@ void store_set_inline_reads(struct store *s, bool inline_reads);
 enum status store_get(struct store *s, uint32_t slot, uint64_t digest, struct bytes key,
                       struct item *ret, uint64_t *ret_generation);
 
+/* The same, from the table if need be, however long that takes: for operations on several keys, which
+ * are too rare to wait for each key in turn. Never STATUS_BUSY. */
+enum status store_get_now(struct store *s, uint32_t slot, uint64_t digest, struct bytes key,
+                          struct item *ret);
+
 /* A FETCH issued with generation came back with fetched (what the table said). STATUS_OK: *item is
  * the committed state (overlays win). STATUS_BUSY: a checkpoint ended meanwhile, fetch again with
  * *ret_generation. */

@@ -347,7 +347,7 @@ static uint64_t send(struct pair *p, uint32_t node, uint32_t kind, struct bytes 
                       .keys = &key_bytes,
                       .operations = &body};
     struct buffer frame;
-    buffer_init(&frame, 1 << 20);
+    buffer_init(&frame, 1 << 23);
     ENSURE(codec_pack_batch(&b, &frame) == STATUS_OK);
     struct node_event event = {.kind = NODE_REQUEST, .source = 1, .frame = buffer_view(&frame)};
     step(p, node, &event);
@@ -389,6 +389,29 @@ uint64_t pair_scan(struct pair *p, uint32_t node, struct bytes cursor, const str
     ENSURE(codec_pack_scan_query(q, &body) == STATUS_OK);
     uint64_t token = send(p, node, KIND_SCAN, cursor, 0, 0, buffer_view(&body));
     buffer_fini(&body);
+    return token;
+}
+
+uint64_t pair_atomic(struct pair *p, uint32_t node, uint64_t client, uint64_t seq,
+                     const char *const *keys, const struct write *writes, size_t count)
+{
+    struct bytes names[ATOMIC_KEYS_MAX], operations[ATOMIC_KEYS_MAX];
+    struct buffer packed[ATOMIC_KEYS_MAX], body;
+    ENSURE(count <= ATOMIC_KEYS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        buffer_init(&packed[i], 1 << 20);
+        ENSURE(codec_pack_write(&writes[i], &packed[i]) == STATUS_OK);
+        names[i] = bytes_text(keys[i]);
+        operations[i] = buffer_view(&packed[i]);
+    }
+    struct atomic_batch m = {.count = count, .keys = names, .operations = operations};
+    buffer_init(&body, 1 << 22);
+    ENSURE(codec_pack_atomic_batch(&m, &body) == STATUS_OK);
+    uint64_t token =
+        send(p, node, KIND_ATOMIC, bytes_text(keys[0]), client, seq, buffer_view(&body));
+    buffer_fini(&body);
+    for (size_t i = 0; i < count; i++)
+        buffer_fini(&packed[i]);
     return token;
 }
 

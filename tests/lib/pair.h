@@ -75,6 +75,9 @@ uint64_t pair_write(struct pair *p, uint32_t node, const char *key, uint64_t cli
                     const struct write *w);
 uint64_t pair_outcome(struct pair *p, uint32_t node, const char *key, uint64_t client,
                       uint64_t seq, uint64_t ptime_token);
+/* A batch about the tag of keys[0]. */
+uint64_t pair_atomic(struct pair *p, uint32_t node, uint64_t client, uint64_t seq,
+                     const char *const *keys, const struct write *writes, size_t count);
 /* A read of something else than the value; a page of a walk (cursor: see data.proto). */
 uint64_t pair_read_part(struct pair *p, uint32_t node, const char *key, enum read_part part);
 uint64_t pair_scan(struct pair *p, uint32_t node, struct bytes cursor,

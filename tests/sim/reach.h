@@ -47,7 +47,12 @@
     X(lapses,            "keys that went because of their expiry") \
     X(expiries,          "expiries that were read") \
     X(parts,             "appends, set ranges and decimal increments that were done") \
-    X(not_numbers,       "increments of what is no number")
+    X(not_numbers,       "increments of what is no number") \
+    X(ranges,            "pages of a hash tag, or its count") \
+    X(range_rest,        "of them, with more behind them") \
+    X(batches,           "atomic batches that were done") \
+    X(batches_failed,    "atomic batches that changed nothing") \
+    X(batches_dropped,   "of both, answered again without their values")
 /* clang-format on */
 
 enum reach {

@@ -38,6 +38,9 @@ static const struct {
     {47, "hung-primary", "a read overtakes the same connection's write"},
     {48, NULL, "an expiry is judged by the copy's own clock"},
     {54, NULL, "the floor of a client is lost at a restart"},
+    {60, NULL, "an atomic batch goes on though a precondition is false"},
+    {61, NULL, "a page of a hash tag does not wait for what is dirty"},
+    {62, NULL, "a replica applies a part of an atomic batch first"},
 };
 #define MUTANTS_COUNT (sizeof mutants / sizeof mutants[0])
 

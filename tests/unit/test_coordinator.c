@@ -86,8 +86,8 @@ static uint32_t primary_of(struct world *w, const char *key)
 
 static const char *kind_word(uint32_t kind)
 {
-    static const char *const words[] = {"?", "get", "put", "outcome", "scan", "range"};
-    return kind <= KIND_RANGE ? words[kind] : "?";
+    static const char *const words[] = {"?", "get", "put", "outcome", "scan", "range", "atomic"};
+    return kind <= KIND_ATOMIC ? words[kind] : "?";
 }
 
 static void found_map(struct world *w, uint32_t partition_count)
@@ -1138,6 +1138,30 @@ static void test_coordinator__at_the_deadline_a_write_with_an_open_attempt_is_in
     world_destroy(w);
 }
 
+static void test_coordinator__a_batch_is_one_operation_of_its_tag_and_in_doubt_as_a_whole(void **state)
+{
+    (void)state;
+    struct world *w = world_started();
+    ask_many(w, 1, 1, 20, &(struct ask){KIND_ATOMIC, "{apple}"}, 1);
+    ask_many(w, 1, 2, 40, &(struct ask){KIND_WRITE, "{apple}1"}, 1);
+    turn(w);
+    TRACE(w, "[  0] r > P atomic {apple} #1\n"
+             "[  0] r > P put {apple}1 #2\n");
+    assert_int_equal(coordinator_counters(w->c)->slots_used, 2);
+    assert_int_equal(coordinator_counters(w->c)->writes, 2);
+    answer(w, 1, STATUS_BUSY); /* it cannot go again: the later one may have been done */
+    turn(w);
+    pass(w, 20);
+    TRACE(w, "[ 20] r > c1 #1 BUSY\n");
+    ask_many(w, 1, 3, 20, &(struct ask){KIND_ATOMIC, "{apple}"}, 1);
+    turn(w);
+    forget(w);
+    pass(w, 40);
+    assert_int_equal(w->last_flags, ANSWER_RETRY | ANSWER_IN_DOUBT);
+    assert_int_equal(coordinator_counters(w->c)->in_doubt, 2);
+    world_destroy(w);
+}
+
 static void test_coordinator__a_refusal_after_a_lost_attempt_leaves_a_write_in_doubt(void **state)
 {
     (void)state;
@@ -1525,6 +1549,8 @@ int main(void)
             test_coordinator__at_the_deadline_a_write_that_was_only_refused_is_not_done),
         cmocka_unit_test(
             test_coordinator__at_the_deadline_a_write_with_an_open_attempt_is_in_doubt),
+        cmocka_unit_test(
+            test_coordinator__a_batch_is_one_operation_of_its_tag_and_in_doubt_as_a_whole),
         cmocka_unit_test(test_coordinator__a_refusal_after_a_lost_attempt_leaves_a_write_in_doubt),
         cmocka_unit_test(
             test_coordinator__a_final_refusal_after_a_lost_attempt_leaves_a_write_in_doubt),

@@ -27,6 +27,10 @@ static void test_operation__a_write_is_not_done_only_if_every_attempt_was_refuse
     assert_int_equal(operation_failure(&op), STATUS_INDOUBT);
     op = attempted(KIND_WRITE, 1, 0, STATUS_OK);
     assert_int_equal(operation_failure(&op), STATUS_INDOUBT);
+    op = attempted(KIND_ATOMIC, 2, 1, STATUS_BUSY);
+    assert_int_equal(operation_failure(&op), STATUS_INDOUBT);
+    op = attempted(KIND_ATOMIC, 2, 2, STATUS_BUSY);
+    assert_int_equal(operation_failure(&op), STATUS_BUSY);
 }
 
 static void test_operation__a_read_changes_nothing_and_is_never_in_doubt(void **state)
@@ -125,6 +129,12 @@ static void test_operation__keys_and_bodies_have_their_limits(void **state)
 static void test_operation__a_cursor_is_empty_or_begins_with_a_digest(void **state)
 {
     (void)state;
+    struct bytes batch = bytes_of(octets, 1000 + 4097);
+    assert_int_equal(operation_check(KIND_ATOMIC, bytes_text("k"), batch, 1000), STATUS_OK);
+    batch.size = ATOMIC_BYTES_MAX; /* only its size is looked at */
+    assert_int_equal(operation_check(KIND_ATOMIC, bytes_text("k"), batch, 1000), STATUS_OK);
+    batch.size++;
+    assert_int_equal(operation_check(KIND_ATOMIC, bytes_text("k"), batch, 1000), STATUS_TOOBIG);
     assert_int_equal(operation_check(KIND_RANGE, BYTES_EMPTY, BYTES_EMPTY, 1000), STATUS_USAGE);
     assert_int_equal(operation_check(KIND_RANGE, bytes_text("{t}"), BYTES_EMPTY, 1000), STATUS_OK);
     assert_int_equal(operation_check(KIND_SCAN, BYTES_EMPTY, BYTES_EMPTY, 1000), STATUS_OK);
