@@ -44,6 +44,24 @@ const struct command commands[COMMANDS_COUNT] = {
      "One line for each: key, tab, value, with \\t \\n \\\\ for tab, newline and backslash.\n"},
     {"mput", "KEY VALUE [KEY VALUE]...", "store many values, each on its own", 2, -1, 0, keys_mput,
      ""},
+    {"scan", "[TAG]", "print the keys of one hash tag in order, or all keys", 0, 1,
+     FLAG_RANGE | FLAG_SCAN, ranges_scan,
+     "TAG is any key that has the hash tag; '{user7}' will do. A line is key, tab, value, as in mget.\n"
+     "A page of up to 1000 keys shows one moment. Without TAG: all keys of the store, as in export.\n"},
+    {"count", "[TAG]", "print how many keys a hash tag has, or the store", 0, 1, FLAG_RANGE,
+     ranges_count,
+     "Of a hash tag with up to 100,000 keys the number is that of one moment; else keys that come and\n"
+     "go meanwhile may be missed.\n"},
+    {"clear", "[TAG]", "delete the keys of one hash tag, or all keys", 0, 1, FLAG_RANGE | FLAG_CLEAR,
+     ranges_clear,
+     "Needs --yes. Prints how many went. A key that is written meanwhile may stay.\n"},
+    {"atomic", "[FILE]", "do several writes of one hash tag as one, or none of them", 0, 1, 0,
+     batch_atomic,
+     "A line of FILE, or of stdin, is one of these, with tabs between the fields:\n"
+     "  put KEY VALUE    del KEY    incr KEY [DELTA]    add KEY NUMBER    append KEY VALUE    check KEY\n"
+     "and at its end, perhaps: if-absent, if-present, if-value=VALUE, if-version=E.S\n"
+     "Tab, newline and backslash in a field are written \\t \\n \\\\. All keys need one hash tag, as in\n"
+     "{user7}:name and {user7}:mail. Does one condition not hold, nothing is changed.\n"},
     {"import", "[FILE]", "store the records of a file or of stdin", 0, 1, FLAG_TRANSFER,
      transfer_import,
      "tsv:   a line is key, tab, value; in both, tab, newline and backslash are written \\t \\n "

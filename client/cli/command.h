@@ -38,7 +38,7 @@ struct command {
     const char *help; /* more lines for `duet help NAME`; may be "" */
 };
 
-#define COMMANDS_COUNT 21
+#define COMMANDS_COUNT 25
 extern const struct command commands[COMMANDS_COUNT];
 const struct command *command_find(const char *name);
 
@@ -91,6 +91,10 @@ int keys_persist(struct context *c);
 int keys_ttl(struct context *c);
 int keys_mget(struct context *c);
 int keys_mput(struct context *c);
+int ranges_scan(struct context *c);
+int ranges_count(struct context *c);
+int ranges_clear(struct context *c);
+int batch_atomic(struct context *c);
 int transfer_import(struct context *c);
 int transfer_export(struct context *c);
 int cluster_where(struct context *c);

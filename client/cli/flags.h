@@ -21,6 +21,9 @@ enum flag_group {
     FLAG_BENCH = 8,
     FLAG_EXPIRY = 16,
     FLAG_EXPIRY_CONDITION = 32,
+    FLAG_RANGE = 256, /* which keys of a hash tag */
+    FLAG_SCAN = 512,
+    FLAG_CLEAR = 1024,
 };
 
 /* clang-format off */
@@ -62,6 +65,18 @@ enum flag_group {
       "only if the key then goes earlier")                                                         \
     X(TEXT, format,       0,   "",         FLAG_TRANSFER,   "FORMAT",                              \
       "tsv (default) or jsonl")                                                                    \
+    X(TEXT, prefix,       0,   NULL,       FLAG_RANGE,      "KEY",                                 \
+      "only keys of the hash tag that begin with this")                                            \
+    X(TEXT, from,         0,   NULL,       FLAG_RANGE,      "KEY",                                 \
+      "only keys of the hash tag from this one on")                                                \
+    X(TEXT, to,           0,   NULL,       FLAG_RANGE,      "KEY",                                 \
+      "only keys of the hash tag before this one")                                                 \
+    X(UINT, limit,        0,   "0",        FLAG_SCAN,       "N",                                   \
+      "not more than so many (0: all)")                                                            \
+    X(BOOL, keys_only,    0,   "",         FLAG_SCAN,       "",                                    \
+      "without their values")                                                                      \
+    X(BOOL, yes,          0,   "",         FLAG_CLEAR,      "",                                    \
+      "really do it")                                                                              \
     X(UINT, connections,  'c', "50",       FLAG_BENCH,      "N",                                   \
       "connections")                                                                               \
     X(UINT, pipeline,     'p', "16",       FLAG_BENCH,      "N",                                   \
