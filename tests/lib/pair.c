@@ -61,6 +61,8 @@ static void node_down(struct pair_node *n)
 
 void pair_fini(struct pair *p)
 {
+    if (p->fetch_held)
+        buffer_fini(&p->fetch.frame);
     wire_clear(p);
     free(p->wire);
     for (uint32_t i = 0; i < PAIR_NODES; i++) {
@@ -178,7 +180,15 @@ static void keep_records(struct pair_node *n, const struct node_effects *out)
     n->appended += out->records_count;
 }
 
-/* Carry effects out; a fetch comes back at once, and may have effects of its own. */
+static void hold(struct pair *p, uint32_t node, struct node_effect *e)
+{
+    p->fetch_held = true;
+    p->fetch_node = node;
+    p->fetch = *e;
+    buffer_init(&e->frame, 1);
+}
+
+/* Carry effects out; a fetch comes back at once, unless it is held, and may have effects of its own. */
 static void carry(struct pair *p, uint32_t node, struct node_effects *out)
 {
     struct pair_node *n = &p->nodes[node];
@@ -192,6 +202,8 @@ static void carry(struct pair *p, uint32_t node, struct node_effects *out)
             on_answer(p, buffer_view(&e->frame));
         else if (e->kind == NODE_SEND_PEER)
             to_wire(p, e);
+        else if (p->fetches_late && !p->fetch_held)
+            hold(p, node, e);
         else
             fetch(n, e, &time, &next);
     }
@@ -301,8 +313,25 @@ static void flush(struct pair *p, uint32_t node)
     node_effects_fini(&out);
 }
 
+static void release_fetch(struct pair *p)
+{
+    struct node_effects next;
+    struct node_time time = time_of(p, p->fetch_node);
+    if (!p->fetch_held)
+        return;
+    p->fetch_held = false;
+    node_effects_init(&next);
+    if (p->nodes[p->fetch_node].up) {
+        fetch(&p->nodes[p->fetch_node], &p->fetch, &time, &next);
+        carry(p, p->fetch_node, &next);
+    }
+    node_effects_fini(&next);
+    buffer_fini(&p->fetch.frame);
+}
+
 void pair_run(struct pair *p, uint64_t ms)
 {
+    release_fetch(p);
     for (uint64_t i = 0; i < ms; i++) {
         p->now_ms++;
         deliver(p);
@@ -333,6 +362,8 @@ static uint64_t send(struct pair *p, uint32_t node, uint32_t kind, struct bytes 
     uint64_t token = ++p->token, digest, zero = 0;
     uint32_t deadline = 5000;
     digest = kind == KIND_SCAN ? bytes_be64(key_bytes.data) : partition_digest(key_bytes);
+    if (p->digest != 0)
+        digest = p->digest;
     struct batch b = {.router_boot = 1,
                       .count = 1,
                       .tokens = &token,

@@ -42,11 +42,16 @@ struct pair {
     bool cut;          /* nothing passes between the nodes */
     bool disk_stopped[PAIR_NODES]; /* nothing becomes durable */
     bool drop_appends; /* the append lane loses everything */
+    bool fetches_late; /* one fetch at a time comes back with the next pair_run(), not at once */
+    bool fetch_held;
+    uint32_t fetch_node;
+    struct node_effect fetch;
     struct node_effect *wire; /* on its way: to node `peer` */
     size_t wire_count, wire_capacity;
     struct pair_answer answers[PAIR_ANSWERS_MAX];
     size_t answers_count;
     uint64_t token;
+    uint64_t digest; /* not 0: that of all that is sent, whatever its key */
     uint32_t partitions;
     bool store_inline;
 };

@@ -77,6 +77,7 @@ struct asked {
     enum operation_kind kind;
     bool part; /* a read of something else than the value */
     struct range *range; /* what a RANGE asks for */
+    uint64_t committed;  /* of its partition, when it was sent */
     uint64_t client, seq;
     uint32_t partition;
     uint64_t key_hash;
@@ -651,6 +652,7 @@ static void note_batch(struct watch *x, const struct batch *m)
             a.range = range_of(m->keys[i], m->operations[i]);
         if (m->keys[i].size > 0)
             a.partition = partition_of(partition_digest(m->keys[i]), x->map->partition_count);
+        a.committed = x->truths[a.partition].highest;
         if (a.kind == KIND_OUTCOME &&
             codec_unpack_outcome_query(m->operations[i], &q) == STATUS_OK) {
             a.client = q.client_id;
@@ -783,8 +785,9 @@ static bool fits_moment(const struct moment *at, const struct range *r, const st
     return at->present == m->count && at->fitting == m->count;
 }
 
-/* Was there a place in the log where all keys stood as the page shows them? A page that shows a part of
- * an atomic batch, or one key older than another, finds none. */
+/* Was there a place in the log, not before what was committed when the page was asked for, where all keys
+ * stood as it shows them? A page that shows a part of an atomic batch, or one key older than another, finds
+ * none. */
 static bool was_a_moment(const struct watch *x, const struct asked *a, const struct scan_page *m)
 {
     struct moment at = {.newest = calloc(x->changes_count + 1, sizeof *at.newest)};
@@ -795,7 +798,7 @@ static bool was_a_moment(const struct watch *x, const struct asked *a, const str
         const struct change *c = &x->changes[i];
         if (c->partition != a->partition || !in_page(a->range, m->next, c))
             continue;
-        fits = c->seq != seq && fits_moment(&at, a->range, m);
+        fits = c->seq != seq && c->seq > a->committed && fits_moment(&at, a->range, m);
         seq = c->seq;
         if (!fits)
             follow_change(&at, a->range, m, c);

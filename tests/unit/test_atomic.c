@@ -393,7 +393,9 @@ static void test_atomic__operations_that_wait_for_the_table_come_before(void **s
     pair_checkpoint(&p, 0);
     settle();
     struct write add = {.mutation = MUTATION_INCREMENT, .delta = 10, .want = WANT_NEW};
+    p.fetches_late = true;
     uint64_t cold = pair_write(&p, 0, B, 9, 2, &add);
+    assert_true(p.fetch_held);
     uint64_t batch = ask(3, (const char *const[]){A, B}, (struct write[]){add, add}, 2);
     settle();
     assert_value(cold, "11");

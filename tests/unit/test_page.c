@@ -10,7 +10,7 @@
 #include "tests/lib/pair.h"
 
 static struct pair p;
-static uint64_t seq;
+static uint64_t seq; /* of client 9 */
 static char tag[34]; /* "{keyN}", led by node 0 */
 
 static int open_pair(void **state)
@@ -233,6 +233,54 @@ static void test_page__keys_past_their_expiry_go_first(void **state)
     assert_string_equal(page_text(token), "a=1 c=3");
 }
 
+static void test_page__another_tag_with_the_same_digest_is_passed_over(void **state)
+{
+    (void)state;
+    struct scan_query q = {0};
+    struct write w = {.mutation = MUTATION_PUT};
+    put("a", "1");
+    put("z", "3");
+    p.digest = partition_digest(bytes_text(tag));
+    pair_write(&p, 0, "{made on purpose}", 9, ++seq, &w);
+    pair_write(&p, 0, "~", 9, ++seq, &w);
+    settle();
+    assert_string_equal(page_text(pair_range(&p, 0, tag, &q)), "a=1 z=3");
+    q.count_only = true;
+    assert_string_equal(page_text(pair_range(&p, 0, tag, &q)), "#2");
+}
+
+static void test_page__values_that_do_not_travel_count_towards_its_size(void **state)
+{
+    (void)state;
+    static char large[1000001];
+    struct scan_query q = {.count_only = true};
+    memset(large, 'x', sizeof large - 1);
+    for (unsigned i = 0; i < 40; i++) {
+        char tail[8];
+        snprintf(tail, sizeof tail, "%02u", i);
+        put(tail, large);
+        settle();
+    }
+    assert_string_equal(page_text(pair_range(&p, 0, tag, &q)), " >33#34");
+    q.from = bound("34");
+    assert_string_equal(page_text(pair_range(&p, 0, tag, &q)), "#6");
+    q = (struct scan_query){.keys_only = true, .from = bound("03")};
+    assert_non_null(strstr(page_text(pair_range(&p, 0, tag, &q)), "36= >36"));
+}
+
+static void test_page__rows_are_copied_while_the_table_has_them(void **state)
+{
+    (void)state;
+    struct scan_query q = {0};
+    put("a", "1");
+    put("b", "2");
+    settle();
+    for (uint32_t node = 0; node < PAIR_NODES; node++)
+        pair_checkpoint(&p, node); /* the twin in memory spoils a row after the call */
+    settle();
+    assert_string_equal(page_text(pair_range(&p, 0, tag, &q)), "a=1 b=2");
+}
+
 static void test_page__what_belongs_to_a_range_is_refused_in_a_walk(void **state)
 {
     (void)state;
@@ -257,6 +305,9 @@ int main(void)
         CASE(a_dirty_key_of_the_tag_is_waited_for),
         CASE(what_is_dirty_elsewhere_is_not),
         CASE(keys_past_their_expiry_go_first),
+        CASE(another_tag_with_the_same_digest_is_passed_over),
+        CASE(values_that_do_not_travel_count_towards_its_size),
+        CASE(rows_are_copied_while_the_table_has_them),
         CASE(what_belongs_to_a_range_is_refused_in_a_walk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
