@@ -1,18 +1,15 @@
 /* The public calls, built on client_submit(). */
+#include "client/calls.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "client/client.h"
 #include "client/fault.h"
-#include "proto/base/arena.h"
 #include "proto/base/ensure.h"
 #include "proto/codec.h"
-
-#define SCAN_PAGE_KEYS  1000
-#define SCAN_PAGE_BYTES (1u << 20)
 
 /* ---- Results ---- */
 
@@ -126,6 +123,22 @@ static enum mutation mutation_of(const struct duet_operation *op)
     return MUTATION_NONE;
 }
 
+struct write calls_write(const struct duet_operation *op)
+{
+    return (struct write){
+        .precondition = (enum precondition)op->condition.when,
+        .mutation = mutation_of(op),
+        .want = (enum want)op->want,
+        .value = view(op->value),
+        .delta = op->delta,
+        .expected = {op->condition.version.epoch, op->condition.version.seq},
+        .expected_value = view(op->condition.value),
+        .offset = op->offset,
+        .expiry_ms = op->expiry_ms,
+        .ttl_ms = op->ttl_ms,
+    };
+}
+
 static struct session_operation translate(const struct duet_operation *op)
 {
     struct session_operation to = {.key = view(op->key)};
@@ -137,18 +150,7 @@ static struct session_operation translate(const struct duet_operation *op)
         to.outcome = (struct outcome_query){.client_id = op->id.client, .seq = op->id.seq};
     } else {
         to.kind = KIND_WRITE;
-        to.write = (struct write){
-            .precondition = (enum precondition)op->condition.when,
-            .mutation = mutation_of(op),
-            .want = (enum want)op->want,
-            .value = view(op->value),
-            .delta = op->delta,
-            .expected = {op->condition.version.epoch, op->condition.version.seq},
-            .expected_value = view(op->condition.value),
-            .offset = op->offset,
-            .expiry_ms = op->expiry_ms,
-            .ttl_ms = op->ttl_ms,
-        };
+        to.write = calls_write(op);
     }
     return to;
 }
@@ -159,7 +161,7 @@ static bool known(const struct duet_operation *op)
            (unsigned)op->condition.when <= DUET_IF_EARLIER && (unsigned)op->want <= DUET_WANT_NEW;
 }
 
-static enum duet_code check(const struct duet_operation *op, struct duet_error *reterr)
+enum duet_code calls_check(const struct duet_operation *op, struct duet_error *reterr)
 {
     if (!known(op))
         return fault_set(reterr, DUET_USAGE, "unknown kind, condition or want in the operation");
@@ -171,7 +173,7 @@ static enum duet_code check(const struct duet_operation *op, struct duet_error *
 enum duet_code duet_submit(struct duet_client *client, const struct duet_operation *op,
                            duet_callback *callback, void *user, struct duet_error *reterr)
 {
-    enum duet_code code = check(op, reterr);
+    enum duet_code code = calls_check(op, reterr);
     if (code != DUET_OK)
         return code;
     struct session_operation to = translate(op);
@@ -229,10 +231,9 @@ static enum duet_code refuse_own_thread(struct duet_error *reterr)
     return client_refuse_wait(reterr);
 }
 
-/* Submit one operation and wait for it; timeout_ms 0: the client's. */
-static enum duet_code run(struct duet_client *client, const struct session_operation *op,
-                          uint32_t timeout_ms, struct duet_result **ret_result,
-                          struct duet_error *reterr)
+enum duet_code calls_run(struct duet_client *client, const struct session_operation *op,
+                         uint32_t timeout_ms, struct duet_result **ret_result,
+                         struct duet_error *reterr)
 {
     if (ret_result != NULL)
         *ret_result = NULL;
@@ -258,13 +259,13 @@ static enum duet_code run(struct duet_client *client, const struct session_opera
 static enum duet_code run_public(struct duet_client *client, const struct duet_operation *op,
                                  struct duet_result **ret_result, struct duet_error *reterr)
 {
-    enum duet_code code = check(op, reterr);
+    enum duet_code code = calls_check(op, reterr);
     if (ret_result != NULL)
         *ret_result = NULL;
     if (code != DUET_OK)
         return code;
     struct session_operation to = translate(op);
-    return run(client, &to, op->timeout_ms, ret_result, reterr);
+    return calls_run(client, &to, op->timeout_ms, ret_result, reterr);
 }
 
 enum duet_code duet_execute(struct duet_client *client, const struct duet_operation *op,
@@ -397,8 +398,6 @@ enum duet_code duet_outcome(struct duet_client *client, struct duet_id id, struc
 
 /* ---- Many ---- */
 
-typedef struct duet_operation nth_operation(const void *items, size_t i);
-
 /* What was not taken completes here, in its place. */
 static void submit_nth(struct duet_client *client, const struct duet_operation *op,
                        struct place *place)
@@ -415,9 +414,9 @@ static bool answered(const struct place *place)
     return place->code == DUET_OK || place->code == DUET_NOTFOUND;
 }
 
-static enum duet_code run_many(struct duet_client *client, nth_operation *nth, const void *items,
-                               size_t count, struct duet_result **ret_results,
-                               struct duet_error *reterr)
+enum duet_code calls_run_many(struct duet_client *client, calls_nth_fn *nth, const void *items,
+                              size_t count, struct duet_result **ret_results,
+                              struct duet_error *reterr)
 {
     if (client_is_own_thread(client))
         return refuse_own_thread(reterr);
@@ -458,7 +457,7 @@ enum duet_code duet_mget(struct duet_client *client, const struct duet_slice *ke
                          struct duet_result **ret_results, struct duet_error *reterr)
 {
     memset(ret_results, 0, count * sizeof *ret_results);
-    return run_many(client, nth_get, keys, count, ret_results, reterr);
+    return calls_run_many(client, nth_get, keys, count, ret_results, reterr);
 }
 
 static struct duet_operation nth_put(const void *items, size_t i)
@@ -471,98 +470,5 @@ enum duet_code duet_mput(struct duet_client *client, const struct duet_pair *pai
                          struct duet_result **ret_results, struct duet_error *reterr)
 {
     memset(ret_results, 0, count * sizeof *ret_results);
-    return run_many(client, nth_put, pairs, count, ret_results, reterr);
-}
-
-/* ---- Scan ---- */
-
-struct duet_scan {
-    struct duet_client *client;
-    bool keys_only, over;
-    struct arena arena; /* of the page */
-    struct scan_page page;
-    size_t next; /* index in the page */
-    struct buffer cursor;
-};
-
-struct duet_scan *duet_scan_open(struct duet_client *client, bool keys_only,
-                                 struct duet_error *reterr)
-{
-    struct duet_scan *scan = calloc(1, sizeof *scan);
-    if (scan == NULL) {
-        fault_set(reterr, DUET_NOMEMORY, "out of memory");
-        return NULL;
-    }
-    scan->client = client;
-    scan->keys_only = keys_only;
-    arena_init(&scan->arena);
-    buffer_init(&scan->cursor, KEY_SIZE_MAX + 8);
-    return scan;
-}
-
-void duet_scan_close(struct duet_scan **scan_p)
-{
-    if (scan_p == NULL || *scan_p == NULL)
-        return;
-    arena_fini(&(*scan_p)->arena);
-    buffer_fini(&(*scan_p)->cursor);
-    free(*scan_p);
-    *scan_p = NULL;
-}
-
-static enum duet_code unpack_page(struct duet_scan *scan, struct duet_slice value,
-                                  struct duet_error *reterr)
-{
-    scan->page = (struct scan_page){0};
-    scan->next = 0;
-    arena_reset(&scan->arena, 4 * value.size + (64u << 10));
-    if (codec_unpack_scan_page(view(value), &scan->arena, &scan->page) != STATUS_OK)
-        return fault_set(reterr, DUET_MALFORMED, "a page of the scan does not decode");
-    struct bytes next = scan->page.next;
-    buffer_clear(&scan->cursor);
-    if (buffer_append(&scan->cursor, next) != STATUS_OK)
-        return fault_set(reterr, DUET_NOMEMORY, "out of memory");
-    scan->over = next.size == 0;
-    return DUET_OK;
-}
-
-static enum duet_code fetch_page(struct duet_scan *scan, struct duet_error *reterr)
-{
-    struct session_operation op = {
-        .kind = KIND_SCAN,
-        .key = buffer_view(&scan->cursor),
-        .scan = {SCAN_PAGE_KEYS, SCAN_PAGE_BYTES, scan->keys_only},
-    };
-    struct duet_result *result;
-    enum duet_code code = run(scan->client, &op, 0, &result, reterr);
-    if (code == DUET_OK)
-        code = unpack_page(scan, result->value, reterr);
-    duet_result_free(&result);
-    return code;
-}
-
-static struct duet_slice slice(struct bytes b)
-{
-    return duet_bytes(b.data, b.size);
-}
-
-enum duet_code duet_scan_next(struct duet_scan *scan, struct duet_slice *ret_key,
-                              struct duet_slice *ret_value, struct duet_version *ret_version,
-                              struct duet_error *reterr)
-{
-    while (scan->next == scan->page.count) {
-        if (scan->over)
-            return DUET_NOTFOUND;
-        enum duet_code code = fetch_page(scan, reterr);
-        if (code != DUET_OK)
-            return code;
-    }
-    size_t i = scan->next++;
-    if (ret_key != NULL)
-        *ret_key = slice(scan->page.keys[i]);
-    if (ret_value != NULL)
-        *ret_value = slice(scan->page.values[i]);
-    if (ret_version != NULL)
-        *ret_version = (struct duet_version){scan->page.epochs[i], scan->page.seqs[i]};
-    return DUET_OK;
+    return calls_run_many(client, nth_put, pairs, count, ret_results, reterr);
 }

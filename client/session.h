@@ -25,7 +25,8 @@
  * (3) Every operation that was taken completes exactly once, at its deadline at the latest.
  * (4) ack_below never falls and never passes an operation that is neither answered nor given up.
  * (5) Per key, operations leave in the order in which they were submitted; one that is refused is
- *     retried only if no later operation on the key may have taken effect, and later ones wait.
+ *     retried only if no later operation on the key may have taken effect, and later ones wait. An
+ *     atomic batch counts as one on every key of its hash tag.
  *
  * What a link must promise: a frame arrives at most once; frames of one connection arrive in order;
  * nothing of the old connection arrives after a RESET (ZeroMQ over TCP does all that).
@@ -64,12 +65,13 @@ struct session_options {
 
 struct session_operation {
     enum operation_kind kind;
-    struct bytes key; /* KIND_SCAN: the cursor */
+    struct bytes key; /* KIND_SCAN: the cursor. KIND_RANGE, KIND_ATOMIC: any key with the tag */
     union {
         enum read_part part; /* KIND_READ */
         struct write write;
         struct outcome_query outcome;
-        struct scan_query scan;
+        struct scan_query scan; /* KIND_SCAN, KIND_RANGE */
+        struct bytes atomic;    /* KIND_ATOMIC: an AtomicBatch, packed */
     };
     bool whole; /* the caller waits for all that leave with it: one answer for all will do */
     uint64_t deadline_ms; /* on the clock of now_ms; 0: timeout_ms from now */

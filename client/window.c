@@ -3,6 +3,7 @@
 #include "proto/base/ensure.h"
 #include "proto/base/mutant.h"
 #include "proto/codec.h"
+#include "proto/partition.h"
 
 /* Leaves room for the rest of a message. */
 #define PAYLOAD_SIZE_MAX (FRAME_BYTES_MAX - (64u << 10))
@@ -141,6 +142,8 @@ static enum status check_sizes(const struct session_operation *op)
         return STATUS_USAGE;
     if (op->key.size > KEY_SIZE_MAX)
         return STATUS_TOOBIG;
+    if (op->kind == KIND_ATOMIC && op->atomic.size > ATOMIC_BYTES_MAX)
+        return STATUS_TOOBIG;
     if (op->kind == KIND_WRITE &&
         (op->write.value.size > VALUE_SIZE_MAX || op->write.expected_value.size > VALUE_SIZE_MAX))
         return STATUS_TOOBIG;
@@ -158,9 +161,12 @@ static enum status encode(const struct session_operation *op, struct buffer *out
         return op->part == READ_VALUE ? STATUS_OK : codec_pack_read_query(op->part, out);
     case KIND_WRITE:
         return codec_pack_write(&op->write, out);
+    case KIND_ATOMIC:
+        return buffer_append(out, op->atomic);
     case KIND_OUTCOME:
         return codec_pack_outcome_query(&op->outcome, out);
     case KIND_SCAN:
+    case KIND_RANGE:
         return codec_pack_scan_query(&op->scan, out);
     }
     ENSURE_UNREACHABLE();
@@ -196,10 +202,11 @@ enum status window_take(struct window *w, uint64_t now_ms, const struct session_
     s = encode(op, &slot->payload);
     if (s != STATUS_OK)
         return s;
-    bool ordered = op->kind == KIND_READ || op->kind == KIND_WRITE;
+    bool ordered = op->kind == KIND_READ || message_writes(op->kind);
     *slot = (struct slot){.kind = op->kind,
                           .seq = w->next_seq++,
                           .key_hash = ordered ? hash_of(op->key) : 0,
+                          .tag_hash = ordered ? hash_of(partition_hash_tag(op->key)) : 0,
                           .deadline_ms = op->deadline_ms,
                           .leave_ms = leave_before(now_ms, op->deadline_ms),
                           .user = op->user,
@@ -251,7 +258,7 @@ static void complete(struct window *w, struct slot *slot, const struct window_an
 static void give_up(struct window *w, struct slot *slot, enum status status, bool in_doubt,
                     struct session_effects *effects)
 {
-    bool doubted = in_doubt && slot->kind == KIND_WRITE;
+    bool doubted = in_doubt && message_writes(slot->kind);
     if (doubted)
         status = STATUS_INDOUBT;
     struct window_answer a = {
@@ -278,6 +285,14 @@ bool window_answer_settles(const struct window_answer *a)
 
 /* ---- Refusals ---- */
 
+/* Is there a key that both are about? */
+static bool share_key(const struct slot *a, const struct slot *b)
+{
+    if (a->kind == KIND_ATOMIC || b->kind == KIND_ATOMIC)
+        return a->tag_hash == b->tag_hash;
+    return a->key_hash == b->key_hash;
+}
+
 /* (5): has a later operation on the same key perhaps taken effect, one of the two being a write? */
 static bool overtaken(struct window *w, const struct slot *slot)
 {
@@ -285,9 +300,9 @@ static bool overtaken(struct window *w, const struct slot *slot)
         return false;
     for (uint64_t seq = slot->seq + 1; seq < w->next_seq; seq++) {
         const struct slot *later = slot_of(w, seq);
-        bool conflict = slot->kind == KIND_WRITE || later->kind == KIND_WRITE;
+        bool conflict = message_writes(slot->kind) || message_writes(later->kind);
         bool effective = later->state == SLOT_SENT || later->in_doubt || later->effective;
-        if (conflict && effective && later->key_hash == slot->key_hash)
+        if (conflict && effective && share_key(slot, later))
             return true;
     }
     return false;
@@ -312,7 +327,7 @@ static bool pause_slot(struct window *w, struct slot *slot, uint64_t now_ms)
 static void refused(struct window *w, struct slot *slot, uint64_t now_ms,
                     const struct window_answer *a, struct session_effects *effects)
 {
-    bool write = slot->kind == KIND_WRITE;
+    bool write = message_writes(slot->kind);
     if (write && ((a->flags & ANSWER_IN_DOUBT) != 0 || status_in_doubt(a->status)))
         slot->in_doubt = true;
     slot->refusal = a->status;
@@ -341,7 +356,7 @@ bool window_answer(struct window *w, uint64_t now_ms, const struct window_answer
         w->counters->late_answers++;
         return false;
     }
-    if (slot->kind != KIND_WRITE && (a->flags & ANSWER_RETRY) == 0) {
+    if (!message_writes(slot->kind) && (a->flags & ANSWER_RETRY) == 0) {
         complete(w, slot, a, SLOT_DONE, effects);
         return false;
     }
@@ -370,7 +385,7 @@ void window_requeue(struct window *w)
             end_read(w, slot);
             continue;
         }
-        if (slot->kind == KIND_WRITE)
+        if (message_writes(slot->kind))
             slot->in_doubt = true;
         slot_move(w, slot, SLOT_QUEUED);
         w->counters->sent_again++;
@@ -416,19 +431,44 @@ uint64_t window_deadline(const struct window *w)
 
 /* ---- Packing ---- */
 
-/* A bit for the key; returns whether it was set. */
-static bool block(struct window_cursor *cursor, uint64_t key_hash)
+/* Places in `blocked`: of a key, of a tag that something behind is in the way of, of a tag whose atomic
+ * batch is. */
+#define BEHIND_ANY   UINT64_C(0x9e3779b97f4a7c15)
+#define BEHIND_BATCH UINT64_C(0xd6e8feb86659fd93)
+
+static uint64_t *place(struct window_cursor *cursor, uint64_t hash, uint64_t *ret_bit)
 {
-    uint64_t *word = &cursor->blocked[key_hash >> 6 & 15];
-    uint64_t bit = UINT64_C(1) << (key_hash & 63);
-    bool was = (*word & bit) != 0;
-    *word |= bit;
-    return was;
+    *ret_bit = UINT64_C(1) << (hash & 63);
+    return &cursor->blocked[hash >> 6 & 15];
 }
 
-static bool blocked(const struct window_cursor *cursor, uint64_t key_hash)
+static void set(struct window_cursor *cursor, uint64_t hash)
 {
-    return (cursor->blocked[key_hash >> 6 & 15] >> (key_hash & 63) & 1) != 0;
+    uint64_t bit;
+    *place(cursor, hash, &bit) |= bit;
+}
+
+static bool is_set(struct window_cursor *cursor, uint64_t hash)
+{
+    uint64_t bit;
+    return (*place(cursor, hash, &bit) & bit) != 0;
+}
+
+/* slot stays behind: so does what comes after it on its key. */
+static void block(struct window_cursor *cursor, const struct slot *slot)
+{
+    set(cursor, slot->tag_hash ^ BEHIND_ANY);
+    if (slot->kind == KIND_ATOMIC)
+        set(cursor, slot->tag_hash ^ BEHIND_BATCH);
+    else
+        set(cursor, slot->key_hash);
+}
+
+static bool blocked(struct window_cursor *cursor, const struct slot *slot)
+{
+    if (slot->kind == KIND_ATOMIC)
+        return is_set(cursor, slot->tag_hash ^ BEHIND_ANY);
+    return is_set(cursor, slot->key_hash) || is_set(cursor, slot->tag_hash ^ BEHIND_BATCH);
 }
 
 /* May this one leave now? Not so late that only our deadline could end it. (1): no write without a
@@ -437,13 +477,17 @@ static bool may_leave(struct window_cursor *cursor, uint64_t now_ms, uint64_t pt
                       struct slot *slot)
 {
     bool late = now_ms >= slot->leave_ms;
-    bool tokenless = slot->kind == KIND_WRITE && slot->token == 0 && ptime == 0;
+    bool tokenless = message_writes(slot->kind) && slot->token == 0 && ptime == 0;
     if (slot->state == SLOT_QUEUED && tokenless)
         slot->refusal = STATUS_UNAVAILABLE; /* the cluster has never served anything */
     bool waits = slot->state == SLOT_PAUSED || (slot->state == SLOT_QUEUED && late) || tokenless;
-    if (waits && slot->key_hash != 0)
-        block(cursor, slot->key_hash);
-    return slot->state == SLOT_QUEUED && !late && (slot->key_hash == 0 || !blocked(cursor, slot->key_hash));
+    if (slot->key_hash == 0)
+        return slot->state == SLOT_QUEUED && !late;
+    /* A batch that stays behind for one of its keys is in the way of those on the others. */
+    waits = waits || (slot->state == SLOT_QUEUED && blocked(cursor, slot));
+    if (waits)
+        block(cursor, slot);
+    return slot->state == SLOT_QUEUED && !waits;
 }
 
 struct run {

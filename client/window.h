@@ -21,7 +21,8 @@ struct slot {
     /* Fixed when the operation is taken. */
     enum operation_kind kind;
     uint64_t seq;
-    uint64_t key_hash; /* 0: no key, no order (scans and outcome queries) */
+    uint64_t key_hash; /* 0: no key, no order (scans, ranges and outcome queries) */
+    uint64_t tag_hash; /* of the key's hash tag: what an atomic batch is about */
     uint64_t deadline_ms;
     uint64_t leave_ms; /* the router's deadline: from then on it does not leave (again) */
     void *user;
@@ -80,7 +81,7 @@ uint32_t window_room(const struct window *w);
  * count is 0. STATUS_NOMEMORY: nothing was packed, what is QUEUED stays so. */
 struct window_cursor {
     uint64_t seq;
-    uint64_t blocked[16]; /* bits by key hash: an operation on the key stays behind */
+    uint64_t blocked[16]; /* bits by key and tag: an operation there stays behind */
 };
 enum status window_pack(struct window *w, uint64_t now_ms, uint64_t ptime, uint32_t operations_max,
                         struct window_cursor *cursor, struct buffer *out, uint32_t *ret_count);

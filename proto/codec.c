@@ -232,7 +232,7 @@ static bool all_below(const uint32_t *array, size_t count, uint32_t limit)
 static bool kinds_valid(const uint32_t *kinds, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        if (kinds[i] < KIND_READ || kinds[i] > KIND_SCAN)
+        if (kinds[i] < KIND_READ || kinds[i] > KIND_LAST)
             return false;
     return true;
 }
@@ -588,6 +588,67 @@ enum status codec_unpack_write(struct bytes part, struct arena *arena, struct wr
     return STATUS_OK;
 }
 
+enum status codec_pack_atomic_batch(const struct atomic_batch *m, struct buffer *out)
+{
+    ENSURE(m->count <= ATOMIC_KEYS_MAX);
+    Duet__V1__AtomicBatch p = DUET__V1__ATOMIC_BATCH__INIT;
+    p.n_keys = m->count;
+    p.keys = binaries(m->keys);
+    p.n_operations = packed_bytes(m->operations, m->count);
+    p.operations = binaries(m->operations);
+    return pack_part(&p.base, out);
+}
+
+enum status codec_unpack_atomic_batch(struct bytes part, struct arena *arena,
+                                      struct atomic_batch *ret)
+{
+    const Duet__V1__AtomicBatch *p =
+        unpack_part(part, &duet__v1__atomic_batch__descriptor, arena);
+    if (p == NULL || !understood(&p->base) || p->n_keys == 0)
+        return STATUS_MALFORMED;
+    struct arrays a = arrays_of(arena, p->n_keys, ATOMIC_KEYS_MAX);
+    struct atomic_batch m = {.count = p->n_keys,
+                             .keys = take_bytes(&a, p->n_keys, p->keys),
+                             .operations = take_bytes(&a, p->n_operations, p->operations)};
+    if (!a.ok)
+        return STATUS_MALFORMED;
+    *ret = m;
+    return STATUS_OK;
+}
+
+enum status codec_pack_atomic_answer(const struct atomic_answer *m, struct buffer *out)
+{
+    ENSURE(m->count <= ATOMIC_KEYS_MAX);
+    Duet__V1__AtomicAnswer p = DUET__V1__ATOMIC_ANSWER__INIT;
+    p.n_statuses = m->count;
+    p.statuses = m->statuses;
+    p.n_flags = packed32(m->flags, m->count);
+    p.flags = m->flags;
+    p.n_values = packed_bytes(m->values, m->count);
+    p.values = binaries(m->values);
+    p.dropped = m->dropped;
+    return pack_part(&p.base, out);
+}
+
+enum status codec_unpack_atomic_answer(struct bytes part, struct arena *arena,
+                                       struct atomic_answer *ret)
+{
+    const Duet__V1__AtomicAnswer *p =
+        unpack_part(part, &duet__v1__atomic_answer__descriptor, arena);
+    if (p == NULL)
+        return STATUS_MALFORMED;
+    struct arrays a = arrays_of(arena, p->n_statuses, ATOMIC_KEYS_MAX);
+    struct atomic_answer m = {.count = p->n_statuses,
+                              .statuses = take32(&a, p->n_statuses, p->statuses),
+                              .flags = take32(&a, p->n_flags, p->flags),
+                              .values = take_bytes(&a, p->n_values, p->values),
+                              .dropped = p->dropped != 0};
+    if (!a.ok)
+        return STATUS_MALFORMED;
+    *ret = m;
+    return STATUS_OK;
+}
+
 /* Parts of a few numbers are unpacked on the stack. */
 struct small {
     _Alignas(16) uint8_t octets[1024];
@@ -674,16 +735,30 @@ enum status codec_pack_scan_query(const struct scan_query *m, struct buffer *out
     p.count_max = m->count_max;
     p.bytes_max = m->bytes_max;
     p.keys_only = m->keys_only;
+    p.count_only = m->count_only;
+    p.prefix = binary(m->prefix);
+    p.from = binary(m->from);
+    p.to = binary(m->to);
     return pack_part(&p.base, out);
 }
 
-enum status codec_unpack_scan_query(struct bytes part, struct scan_query *ret)
+enum status codec_unpack_scan_query(struct bytes part, struct arena *arena, struct scan_query *ret)
 {
-    struct small small;
-    const Duet__V1__ScanQuery *p = unpack_small(part, &duet__v1__scan_query__descriptor, &small);
+    const Duet__V1__ScanQuery *p = unpack_part(part, &duet__v1__scan_query__descriptor, arena);
     if (p == NULL || !understood(&p->base))
         return STATUS_MALFORMED;
-    *ret = (struct scan_query){p->count_max, p->bytes_max, p->keys_only != 0};
+    if (p->prefix.len > KEY_SIZE_MAX || p->from.len > SCAN_BOUND_SIZE_MAX ||
+        p->to.len > SCAN_BOUND_SIZE_MAX)
+        return STATUS_MALFORMED;
+    *ret = (struct scan_query){
+        .count_max = p->count_max,
+        .bytes_max = p->bytes_max,
+        .keys_only = p->keys_only != 0,
+        .count_only = p->count_only != 0,
+        .prefix = view(p->prefix),
+        .from = view(p->from),
+        .to = view(p->to),
+    };
     return STATUS_OK;
 }
 
@@ -700,6 +775,7 @@ enum status codec_pack_scan_page(const struct scan_page *m, struct buffer *out)
     p.n_seqs = packed64(m->seqs, m->count);
     p.seqs = m->seqs;
     p.next = binary(m->next);
+    p.counted = m->counted;
     return pack_part(&p.base, out);
 }
 
@@ -721,10 +797,11 @@ enum status codec_unpack_scan_page(struct bytes part, struct arena *arena, struc
         .epochs = take64(&a, p->n_epochs, p->epochs),
         .seqs = take64(&a, p->n_seqs, p->seqs),
         .next = view(p->next),
+        .counted = p->counted,
     };
     for (size_t i = 0; a.ok && i < m.count; i++)
         a.ok = m.keys[i].size >= 1 && m.keys[i].size <= KEY_SIZE_MAX;
-    /* The cursor: digest and key. */
+    /* The cursor: digest and key; or a bound. */
     if (!a.ok || m.next.size > sizeof(uint64_t) + KEY_SIZE_MAX)
         return STATUS_MALFORMED;
     *ret = m;

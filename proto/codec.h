@@ -10,7 +10,7 @@
  * points at lives in arena, which is reset with a cap of 4 x frame size + 2 MiB: one message per
  * arena at a time. `frame` may be freed after the call. The size of keys is not checked here: one
  * bad key is one bad answer, not a bad message. Fields that we do not know are skipped, except in
- * what we are asked to do (write, read, outcome and scan query): that is MALFORMED rather than done by
+ * what we are asked to do (write, atomic batch, read, outcome and scan query): that is MALFORMED rather than done by
  * half.
  *
  * Never reads outside of `frame`, whatever it holds. No global state; thread-safe on different
@@ -83,10 +83,16 @@ enum status codec_pack_read_query(enum read_part part, struct buffer *out);
 enum status codec_unpack_read_query(struct bytes part, enum read_part *ret);
 enum status codec_pack_expiry(const struct expiry *m, struct buffer *out);
 enum status codec_unpack_expiry(struct bytes part, struct expiry *ret);
+enum status codec_pack_atomic_batch(const struct atomic_batch *m, struct buffer *out);
+enum status codec_unpack_atomic_batch(struct bytes part, struct arena *arena,
+                                      struct atomic_batch *ret);
+enum status codec_pack_atomic_answer(const struct atomic_answer *m, struct buffer *out);
+enum status codec_unpack_atomic_answer(struct bytes part, struct arena *arena,
+                                       struct atomic_answer *ret);
 enum status codec_pack_outcome_query(const struct outcome_query *m, struct buffer *out);
 enum status codec_unpack_outcome_query(struct bytes part, struct outcome_query *ret);
 enum status codec_pack_scan_query(const struct scan_query *m, struct buffer *out);
-enum status codec_unpack_scan_query(struct bytes part, struct scan_query *ret);
+enum status codec_unpack_scan_query(struct bytes part, struct arena *arena, struct scan_query *ret);
 /* A page has at most SCAN_PAGE_KEYS_MAX keys. It brings room of its own: unpacking raises the arena's
  * cap, where it is too low, to 4 x the page's size + 2 MiB above what is used. */
 enum status codec_pack_scan_page(const struct scan_page *m, struct buffer *out);

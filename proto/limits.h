@@ -7,6 +7,10 @@
 #define VALUE_SIZE_MAX (16u << 20)          /* bytes, ceiling of that option */
 #define MESSAGE_OPERATIONS_MAX 1024         /* operations in one message */
 #define SCAN_PAGE_KEYS_MAX 10000            /* keys in one page of a scan */
+#define SCAN_COUNT_MAX 100000               /* keys that one page without keys counts */
+#define SCAN_BOUND_SIZE_MAX (KEY_SIZE_MAX + 1) /* bytes: right behind the largest key */
+#define ATOMIC_KEYS_MAX 255                 /* keys in one atomic batch */
+#define ATOMIC_BYTES_MAX MESSAGE_BYTES_MAX  /* bytes in it, and in the values of its answer */
 #define MESSAGE_BYTES_MAX (4u << 20)        /* bytes in one message of many operations */
 #define FRAME_BYTES_MAX (VALUE_SIZE_MAX + (1u << 20)) /* bytes on any socket */
 #define CLIENT_WINDOW_MAX 512               /* unanswered writes of one client id */

@@ -57,7 +57,22 @@ struct hello {
     uint32_t operations_max, value_size_max;
 };
 
-enum operation_kind { KIND_READ = 1, KIND_WRITE = 2, KIND_OUTCOME = 3, KIND_SCAN = 4 };
+enum operation_kind {
+    KIND_READ = 1,
+    KIND_WRITE = 2,
+    KIND_OUTCOME = 3,
+    KIND_SCAN = 4,
+    KIND_RANGE = 5,
+    KIND_ATOMIC = 6,
+};
+#define KIND_LAST KIND_ATOMIC
+
+/* May it change a key, and is it known by its id therefore? */
+static inline bool message_writes(uint32_t kind)
+{
+    return kind == KIND_WRITE || kind == KIND_ATOMIC;
+}
+
 enum precondition {
     PRECONDITION_NONE = 0,
     PRECONDITION_ABSENT = 1,
@@ -106,6 +121,19 @@ struct expiry {
     uint64_t expiry_ms, left_ms;
 };
 
+/* Each of operations is a write, packed. */
+struct atomic_batch {
+    size_t count;
+    struct bytes *keys, *operations;
+};
+
+struct atomic_answer {
+    size_t count;
+    uint32_t *statuses, *flags; /* flags: ANSWER_VALUE or 0 */
+    struct bytes *values;
+    bool dropped; /* the values were not kept */
+};
+
 struct outcome_query {
     uint64_t client_id, seq;
     uint64_t ptime_token; /* of the write asked about, 0: not known */
@@ -113,7 +141,8 @@ struct outcome_query {
 
 struct scan_query {
     uint32_t count_max, bytes_max;
-    bool keys_only;
+    bool keys_only, count_only;
+    struct bytes prefix, from, to; /* KIND_RANGE */
 };
 
 struct scan_page {
@@ -121,6 +150,7 @@ struct scan_page {
     struct bytes *keys, *values;
     uint64_t *epochs, *seqs;
     struct bytes next;
+    uint64_t counted;
 };
 
 #define REQUEST_WHOLE 1u /* flags: one Answer for all operations */

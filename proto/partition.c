@@ -12,21 +12,6 @@
 
 _Static_assert(SHA256_DIGEST_LENGTH == 32, "SHA-256 has 32 bytes");
 
-struct bytes partition_hash_tag(struct bytes key)
-{
-    if (key.size == 0)
-        return key;
-    const uint8_t *end = key.data + key.size;
-    const uint8_t *open = memchr(key.data, '{', key.size);
-    if (open == NULL)
-        return key;
-    const uint8_t *tag = open + 1;
-    const uint8_t *close = memchr(tag, '}', (size_t)(end - tag));
-    if (close == NULL || close == tag)
-        return key;
-    return bytes_of(tag, (size_t)(close - tag));
-}
-
 void partition_sha256(struct bytes data, uint8_t ret[static 32])
 {
     SHA256_CTX context;

@@ -9,8 +9,21 @@
 
 #include "proto/base/bytes.h"
 
-/* Borrow the part of key that is hashed. */
-struct bytes partition_hash_tag(struct bytes key);
+/* Borrow the part of key that is hashed. (Here, so that who needs it alone is not linked with OpenSSL.) */
+static inline struct bytes partition_hash_tag(struct bytes key)
+{
+    if (key.size == 0)
+        return key;
+    const uint8_t *end = key.data + key.size;
+    const uint8_t *open = (const uint8_t *)memchr(key.data, '{', key.size);
+    if (open == NULL)
+        return key;
+    const uint8_t *tag = open + 1;
+    const uint8_t *close = (const uint8_t *)memchr(tag, '}', (size_t)(end - tag));
+    if (close == NULL || close == tag)
+        return key;
+    return bytes_of(tag, (size_t)(close - tag));
+}
 
 /* Thread-safe: no state between calls. */
 uint64_t partition_digest(struct bytes key);

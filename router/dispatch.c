@@ -312,7 +312,7 @@ void dispatch_start(struct coordinator *c, uint32_t index)
     struct operation *op = &c->slots[index];
     uint32_t node = choose(c, op);
     bool clear = true;
-    /* A scan is about many keys: it has no order with operations on one of them. */
+    /* A walk is about all keys: it has no order with operations on one of them. */
     if (op->kind != KIND_SCAN) {
         lane_join(&c->lanes, op->asker->source, index);
         if (node != NODE_NONE)
@@ -363,7 +363,7 @@ static bool turn_page(struct coordinator *c, uint32_t index, struct result *resu
     }
     if (page.next.size > 0 || !next_partition(c, op, cursor))
         return false;
-    if (page.count == 0 && op->partitions_skipped < PARTITIONS_SKIPPED_MAX) {
+    if (page.count == 0 && page.counted == 0 && op->partitions_skipped < PARTITIONS_SKIPPED_MAX) {
         op->partitions_skipped++;
         memcpy(op->cursor, cursor, sizeof cursor);
         op->key = bytes_of(op->cursor, sizeof op->cursor);

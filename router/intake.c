@@ -25,9 +25,9 @@ static void count_kinds(struct coordinator *c, const struct request *m)
     c->counters.operations += m->count;
     for (size_t i = 0; i < m->count; i++) {
         c->counters.reads += m->kinds[i] == KIND_READ;
-        c->counters.writes += m->kinds[i] == KIND_WRITE;
+        c->counters.writes += message_writes(m->kinds[i]);
         c->counters.outcomes += m->kinds[i] == KIND_OUTCOME;
-        c->counters.scans += m->kinds[i] == KIND_SCAN;
+        c->counters.scans += m->kinds[i] == KIND_SCAN || m->kinds[i] == KIND_RANGE;
     }
 }
 

@@ -60,7 +60,7 @@ void operation_list_remove(struct operation *slots, struct operation_list *l, ui
 
 bool operation_writes(const struct operation *op)
 {
-    return op->kind == KIND_WRITE || op->kind == KIND_OUTCOME;
+    return message_writes(op->kind) || op->kind == KIND_OUTCOME;
 }
 
 bool operation_executed_maybe(const struct operation *op)
@@ -146,8 +146,10 @@ enum status operation_failure(const struct operation *op)
     switch (op->kind) {
     case KIND_READ:
     case KIND_SCAN:
+    case KIND_RANGE:
         return not_done && op->refusal != STATUS_OK ? client_refusal(op) : STATUS_TIMEOUT;
     case KIND_WRITE:
+    case KIND_ATOMIC:
         if (!not_done)
             return STATUS_INDOUBT;
         return op->refusal != STATUS_OK ? client_refusal(op) : STATUS_UNAVAILABLE;
@@ -178,9 +180,10 @@ static enum status check_cursor(struct bytes cursor)
 enum status operation_check(uint32_t kind, struct bytes key, struct bytes body,
                             uint32_t value_size_max)
 {
-    if (kind < KIND_READ || kind > KIND_SCAN)
+    if (kind < KIND_READ || kind > KIND_LAST)
         return STATUS_UNSUPPORTED;
-    if (body.size > (size_t)value_size_max + BODY_SLACK_SIZE)
+    size_t body_max = kind == KIND_ATOMIC ? ATOMIC_BYTES_MAX : value_size_max + BODY_SLACK_SIZE;
+    if (body.size > body_max)
         return STATUS_TOOBIG;
     if (kind == KIND_SCAN)
         return check_cursor(key);

@@ -393,13 +393,21 @@ enum completion_answer completion_find(const struct completion *c, uint64_t clie
 
 /* --- the horizon --- */
 
+static bool among(uint64_t hash, const uint64_t *hashes, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (hashes[i] == hash)
+            return true;
+    return false;
+}
+
 bool completion_overtaken(const struct completion *c, uint64_t client, uint64_t seq,
-                          uint64_t key_hash)
+                          const uint64_t *key_hashes, size_t count)
 {
     const struct client *cl = client_find(c, client);
     for (size_t i = cl == NULL ? 0 : cl->count; i > 0 && cl->records[i - 1]->seq > seq; i--) {
         const struct record *r = cl->records[i - 1];
-        if (r->key_hash == key_hash && r->status != STATUS_ABORTED)
+        if (r->status != STATUS_ABORTED && among(r->key_hash, key_hashes, count))
             return true;
     }
     return false;

@@ -48,10 +48,10 @@ void completion_destroy(struct completion **c_p);
 enum status completion_apply(struct completion *c, const struct entry *e);
 enum completion_answer completion_find(const struct completion *c, uint64_t client, uint64_t seq,
                                        struct completion_record *ret);
-/* Has an operation of client with a higher seq on this key been judged already? (ABORTED ones were
- * not.) Then the one with seq has lost its place and must not be executed any more. */
+/* Has an operation of client with a higher seq on one of these keys been judged already? (ABORTED ones
+ * were not.) Then the one with seq has lost its place and must not be executed any more. */
 bool completion_overtaken(const struct completion *c, uint64_t client, uint64_t seq,
-                          uint64_t key_hash);
+                          const uint64_t *key_hashes, size_t count);
 /* Highest ptime whose records were removed by a logged EXPIRE; 0: none. */
 uint64_t completion_horizon(const struct completion *c);
 /* The horizon that an ENTRY_EXPIRE should carry now, or 0 for none. ptime_now is the partition's. */

@@ -55,9 +55,10 @@ void follow_durable(struct core *c, struct replica *r)
 static bool accept(struct core *c, struct replica *r, struct bytes padded, struct position *prev)
 {
     struct bytes body = record_entry_trim(padded);
+    struct effect effects[ENTRY_EFFECTS_MAX];
     struct entry e;
     uint64_t hash, known;
-    if (body.size == 0 || record_entry_decode(body, &e) != STATUS_OK)
+    if (body.size == 0 || record_entry_decode(body, &e, effects) != STATUS_OK)
         return false;
     if (e.seq != prev->seq + 1 || e.prev_hash != prev->hash || e.epoch > r->promised_epoch)
         return false;

@@ -18,8 +18,8 @@ bool lapse_due(const struct core *c, const struct replica *r, const struct item 
     return item->present && item->expiry_ms != 0 && item->expiry_ms <= lapse_now(c, r);
 }
 
-enum status lapse_log(struct core *c, struct replica *r, uint64_t digest, struct bytes key,
-                      struct pending **ret)
+static enum status log_deletions(struct core *c, struct replica *r, struct effect *effects,
+                                 uint32_t count, struct pending **ret)
 {
     ENSURE(r->leads);
     *ret = NULL;
@@ -29,11 +29,31 @@ enum status lapse_log(struct core *c, struct replica *r, uint64_t digest, struct
         c->counters.refused_busy++;
         return STATUS_BUSY;
     }
-    struct entry e = {.kind = ENTRY_LAPSE, .status = STATUS_OK, .effects_count = 1};
-    e.effects[0] = (struct effect){.kind = EFFECT_DELETE, .digest = digest, .key = key};
+    struct entry e = {.kind = ENTRY_LAPSE,
+                      .status = STATUS_OK,
+                      .effects_count = count,
+                      .effects = effects};
     *ret = lead_log(c, r, &e, 0);
-    c->counters.lapses++;
+    c->counters.lapses += count;
     return STATUS_OK;
+}
+
+enum status lapse_log(struct core *c, struct replica *r, uint64_t digest, struct bytes key,
+                      struct pending **ret)
+{
+    struct effect effect = {.kind = EFFECT_DELETE, .digest = digest, .key = key};
+    return log_deletions(c, r, &effect, 1, ret);
+}
+
+enum status lapse_log_all(struct core *c, struct replica *r, uint64_t digest,
+                          const struct bytes *keys, uint32_t count)
+{
+    struct effect effects[ENTRY_EFFECTS_MAX];
+    struct pending *ignored;
+    ENSURE(count <= ENTRY_EFFECTS_MAX);
+    for (uint32_t i = 0; i < count; i++)
+        effects[i] = (struct effect){.kind = EFFECT_DELETE, .digest = digest, .key = keys[i]};
+    return count == 0 ? STATUS_OK : log_deletions(c, r, effects, count, &ignored);
 }
 
 /* ------------------------------------------------------------------ the sweep */

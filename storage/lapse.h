@@ -21,6 +21,9 @@ bool lapse_due(const struct core *c, const struct replica *r, const struct item 
  * or the node failed; STATUS_UNAVAILABLE, STATUS_BUSY: nothing can be logged now. */
 enum status lapse_log(struct core *c, struct replica *r, uint64_t digest, struct bytes key,
                       struct pending **ret);
+/* The same of several keys with one digest, at most ENTRY_EFFECTS_MAX, by one entry. */
+enum status lapse_log_all(struct core *c, struct replica *r, uint64_t digest,
+                          const struct bytes *keys, uint32_t count);
 
 /* Go on with the slow walk over the partitions that are led here and have keys with an expiry: what
  * nobody touches goes, too. A step costs a bounded number of rows; call it every heartbeat. */

@@ -24,12 +24,14 @@ void pending_index_fini(struct pending_index *x)
 
 struct pending *pending_new(uint32_t slot, struct bytes body)
 {
-    struct pending *p = malloc(sizeof *p + body.size);
+    size_t head = sizeof(struct pending) + record_entry_effects(body) * sizeof(struct effect);
+    struct pending *p = malloc(head + body.size);
     if (p == NULL)
         return NULL;
     *p = (struct pending){.slot = slot, .body_size = (uint32_t)body.size};
+    p->body = (uint8_t *)p + head;
     memcpy(p->body, body.data, body.size);
-    if (record_entry_decode(bytes_of(p->body, body.size), &p->entry) != STATUS_OK) {
+    if (record_entry_decode(bytes_of(p->body, body.size), &p->entry, p->effects) != STATUS_OK) {
         free(p);
         return NULL;
     }
@@ -80,13 +82,12 @@ static void link_client(struct pending **head, struct pending *p)
 void pending_link(struct pending_index *x, struct pending *p)
 {
     const struct entry *e = &p->entry;
-    ENSURE(e->effects_count <= 1); /* an atomic batch needs one link per effect */
-    if (e->effects_count == 1)
+    if (e->effects_count > 0)
         link_key(&x->by_key[key_bucket(p->slot, e->effects[0].digest)], p);
     if (e->client != 0)
         link_client(&x->by_client[client_bucket(p->slot, e->client)], p);
     x->count++;
-    x->bytes += sizeof *p + p->body_size;
+    x->bytes += pending_size(p);
 }
 
 void pending_unlink(struct pending_index *x, struct pending *p)
@@ -105,7 +106,17 @@ void pending_unlink(struct pending_index *x, struct pending *p)
     }
     ENSURE(x->count > 0);
     x->count--;
-    x->bytes -= sizeof *p + p->body_size;
+    x->bytes -= pending_size(p);
+}
+
+/* A key comes at most once in an entry. */
+static const struct effect *effect_on(const struct pending *p, struct bytes key)
+{
+    const struct entry *e = &p->entry;
+    for (uint32_t i = 0; i < e->effects_count; i++)
+        if (bytes_equal(e->effects[i].key, key))
+            return &e->effects[i];
+    return NULL;
 }
 
 struct pending *pending_of_key(const struct pending_index *x, uint32_t slot, uint64_t digest,
@@ -113,7 +124,16 @@ struct pending *pending_of_key(const struct pending_index *x, uint32_t slot, uin
 {
     struct pending *p = x->by_key[key_bucket(slot, digest)];
     for (; p != NULL; p = p->key_next)
-        if (p->slot == slot && bytes_equal(p->entry.effects[0].key, key))
+        if (p->slot == slot && effect_on(p, key) != NULL)
+            return p;
+    return NULL;
+}
+
+struct pending *pending_of_digest(const struct pending_index *x, uint32_t slot, uint64_t digest)
+{
+    struct pending *p = x->by_key[key_bucket(slot, digest)];
+    for (; p != NULL; p = p->key_next)
+        if (p->slot == slot && p->entry.effects[0].digest == digest)
             return p;
     return NULL;
 }
@@ -128,20 +148,28 @@ struct pending *pending_of_client(const struct pending_index *x, uint32_t slot, 
     return NULL;
 }
 
-bool pending_overtaken(const struct pending_index *x, uint32_t slot, uint64_t client, uint64_t seq,
-                       uint64_t key_hash)
+static bool among(uint64_t hash, const uint64_t *hashes, size_t count)
 {
-    struct pending *p = x->by_client[client_bucket(slot, client)];
+    for (size_t i = 0; i < count; i++)
+        if (hashes[i] == hash)
+            return true;
+    return false;
+}
+
+bool pending_overtaken(const struct pending_index *x, uint32_t slot, uint64_t client, uint64_t seq,
+                       const uint64_t *key_hashes, size_t count)
+{
+    const struct pending *p = x->by_client[client_bucket(slot, client)];
     for (; p != NULL; p = p->client_next)
         if (p->slot == slot && p->entry.client == client && p->entry.client_seq > seq &&
-            p->entry.key_hash == key_hash && p->entry.kind == ENTRY_WRITE)
+            p->entry.kind == ENTRY_WRITE && among(p->entry.key_hash, key_hashes, count))
             return true;
     return false;
 }
 
 const struct effect *pending_effect(const struct pending *p, struct bytes key)
 {
-    ENSURE(p->entry.effects_count == 1);
-    ENSURE(bytes_equal(p->entry.effects[0].key, key));
-    return &p->entry.effects[0];
+    const struct effect *f = effect_on(p, key);
+    ENSURE(f != NULL);
+    return f;
 }

@@ -11,7 +11,8 @@
 struct waiter;
 
 struct pending {
-    /* Links of the two chains; newest first. key_link is NULL when the entry has no effect. */
+    /* Links of the two chains; newest first. key_link is NULL when the entry has no effect. All keys of an
+     * entry have one digest, so that they stand in one chain. */
     struct pending *key_next, **key_link;
     struct pending *client_next, **client_link;
 
@@ -28,8 +29,15 @@ struct pending {
 
     struct entry entry; /* decoded; views into body */
     uint32_t body_size;
-    uint8_t body[];
+    uint8_t *body; /* behind the effects */
+    struct effect effects[];
 };
+
+/* Memory that it takes. */
+static inline uint64_t pending_size(const struct pending *p)
+{
+    return sizeof *p + p->entry.effects_count * sizeof(struct effect) + p->body_size;
+}
 
 #define PENDING_BUCKETS 65536u
 
@@ -52,11 +60,13 @@ void pending_unlink(struct pending_index *x, struct pending *p);
 /* The newest entry with an effect on key; NULL: the key is clean. */
 struct pending *pending_of_key(const struct pending_index *x, uint32_t slot, uint64_t digest,
                                struct bytes key);
+/* The newest entry with an effect on any key with this digest, of one hash tag therefore; or NULL. */
+struct pending *pending_of_digest(const struct pending_index *x, uint32_t slot, uint64_t digest);
 struct pending *pending_of_client(const struct pending_index *x, uint32_t slot, uint64_t client,
                                   uint64_t seq);
-/* Is a write of client with a higher seq on the key under way, whether it has an effect or not? */
+/* Is a write of client with a higher seq on one of the keys under way, whether it has an effect or not? */
 bool pending_overtaken(const struct pending_index *x, uint32_t slot, uint64_t client, uint64_t seq,
-                       uint64_t key_hash);
+                       const uint64_t *key_hashes, size_t count);
 /* The effect of p on key; ENSUREs that there is one. */
 const struct effect *pending_effect(const struct pending *p, struct bytes key);
 

@@ -7,13 +7,13 @@
 #define ENTRY_VERSION      1
 #define ENTRY_HEADER_SIZE  96
 #define EFFECT_HEADER_SIZE 24
-#define EFFECTS_MAX        (sizeof((struct entry *)NULL)->effects / sizeof(struct effect))
+#define TAG_HASH_SEED      0x746167u /* other hashes than those of keys of eight bytes */
 #define RESULT_FLAGS       (RESULT_HAS_VALUE | RESULT_TRIMMED)
 
-_Static_assert(ENTRY_HEADER_SIZE + RESULT_SIZE_MAX + 4 * (EFFECT_HEADER_SIZE + KEY_SIZE_MAX) +
-                       VALUE_SIZE_MAX <
+_Static_assert(ENTRY_HEADER_SIZE + RESULT_SIZE_MAX +
+                       ENTRY_EFFECTS_MAX * (EFFECT_HEADER_SIZE + KEY_SIZE_MAX) + VALUE_SIZE_MAX <
                    RECORD_SIZE_MAX - RECORD_HEADER_SIZE - 8,
-               "the largest entry of one value fits a record");
+               "the largest entry of one value, or of an atomic batch, fits a record");
 
 static size_t padded(size_t size)
 {
@@ -82,14 +82,23 @@ static bool all_deletions(const struct entry *e)
     return true;
 }
 
+/* Effects of one entry are of one hash tag: the pending index has one chain for them. */
+static bool one_digest(const struct entry *e)
+{
+    for (uint32_t i = 1; i < e->effects_count; i++)
+        if (e->effects[i].digest != e->effects[0].digest)
+            return false;
+    return true;
+}
+
 /* What the kinds allow, the same for those who write and those who read. */
 static bool kind_holds(const struct entry *e)
 {
     switch (e->kind) {
     case ENTRY_WRITE:
-        return true;
+        return one_digest(e);
     case ENTRY_LAPSE:
-        return e->effects_count > 0 && e->client == 0 && all_deletions(e);
+        return e->effects_count > 0 && e->client == 0 && all_deletions(e) && one_digest(e);
     case ENTRY_ABORTED:
         return e->effects_count == 0 && e->client != 0;
     case ENTRY_EPOCH:
@@ -159,7 +168,7 @@ static uint8_t *put_entry_header(uint8_t *at, const struct entry *e, size_t size
 enum status record_entry_encode(const struct entry *e, struct buffer *out)
 {
     ENSURE(kind_holds(e));
-    ENSURE(e->effects_count <= EFFECTS_MAX && (unsigned)e->status < STATUS_COUNT);
+    ENSURE(e->effects_count <= ENTRY_EFFECTS_MAX && (unsigned)e->status < STATUS_COUNT);
     ENSURE((e->result_flags & ~RESULT_FLAGS) == 0);
     if (!result_holds(e))
         return STATUS_TOOBIG;
@@ -231,20 +240,26 @@ static bool get_effect(struct bytes *rest, struct effect *ret)
            take(rest, bytes_le32(header.data + 4), &ret->value) && effect_holds(ret);
 }
 
-enum status record_entry_decode(struct bytes body, struct entry *ret)
+uint32_t record_entry_effects(struct bytes body)
+{
+    return body.size < ENTRY_HEADER_SIZE ? 0 : body.data[3];
+}
+
+enum status record_entry_decode(struct bytes body, struct entry *ret, struct effect *room)
 {
     size_t size = true_size(body);
     if (size == 0 || body.size - size >= 8 ||
         !all_zero(bytes_of(body.data + size, body.size - size)))
         return STATUS_CORRUPT;
-    if (body.data[0] != ENTRY_VERSION || body.data[2] >= STATUS_COUNT || body.data[3] > EFFECTS_MAX)
+    if (body.data[0] != ENTRY_VERSION || body.data[2] >= STATUS_COUNT)
         return STATUS_CORRUPT;
     get_entry_header(body.data, ret);
+    ret->effects = room;
     struct bytes rest = bytes_of(body.data + ENTRY_HEADER_SIZE, size - ENTRY_HEADER_SIZE);
     if (!take(&rest, bytes_le32(body.data + 92), &ret->result))
         return STATUS_CORRUPT;
     for (uint32_t i = 0; i < ret->effects_count; i++)
-        if (!get_effect(&rest, &ret->effects[i]))
+        if (!get_effect(&rest, &room[i]))
             return STATUS_CORRUPT;
     return rest.size == 0 && kind_holds(ret) && result_holds(ret) ? STATUS_OK : STATUS_CORRUPT;
 }
@@ -259,6 +274,14 @@ struct bytes record_entry_trim(struct bytes body)
 uint64_t record_key_hash(struct bytes key)
 {
     uint64_t hash = XXH3_64bits(key.data, key.size);
+    return hash == 0 ? 1 : hash;
+}
+
+uint64_t record_tag_hash(uint64_t digest)
+{
+    uint8_t octets[8];
+    bytes_put_le64(octets, digest);
+    uint64_t hash = XXH3_64bits_withSeed(octets, sizeof octets, TAG_HASH_SEED);
     return hash == 0 ? 1 : hash;
 }
 

@@ -72,9 +72,9 @@ struct effect {
     struct bytes key, value;
 };
 
-#define ENTRY_EFFECTS_MAX 255 /* atomic batches come later; today 0 or 1 */
+#define ENTRY_EFFECTS_MAX 255 /* of one entry; all of one hash tag, so with one digest */
 #define RESULT_HAS_VALUE 1u   /* result flags */
-#define RESULT_TRIMMED 2u     /* the value was too large to keep */
+#define RESULT_TRIMMED 2u     /* the value was too large to keep; with HAS_VALUE: as a whole */
 #define RESULT_SIZE_MAX 1024  /* bytes of a result value that are kept */
 
 struct entry {
@@ -84,23 +84,30 @@ struct entry {
     uint64_t ptime;
     uint64_t client, client_seq, ack_below;
     uint64_t horizon;
-    uint64_t key_hash; /* record_key_hash() of the key that the client's operation is about; 0: none */
+    /* record_key_hash() of the key that the client's operation is about, record_tag_hash() of an atomic
+     * batch; 0: none */
+    uint64_t key_hash;
     uint32_t result_flags;
     struct bytes result;
     uint32_t effects_count;
-    struct effect effects[4]; /* decode and encode refuse more than this today */
+    struct effect *effects; /* borrowed */
 };
 
 /* Append the body (no frame, no padding). Same errors as record_append(). */
 enum status record_entry_encode(const struct entry *e, struct buffer *out);
-/* Views into body. STATUS_OK, or STATUS_CORRUPT for anything that does not hold together. */
-enum status record_entry_decode(struct bytes body, struct entry *ret);
+/* Views into body; ret->effects is room, which has a place for each of record_entry_effects() or for
+ * ENTRY_EFFECTS_MAX. STATUS_OK, or STATUS_CORRUPT for anything that does not hold together. */
+enum status record_entry_decode(struct bytes body, struct entry *ret, struct effect *room);
+/* How many effects the body says it has, at most ENTRY_EFFECTS_MAX. */
+uint32_t record_entry_effects(struct bytes body);
 /* The true body (without padding) of a well-formed entry; used on both sides of the wire. */
 struct bytes record_entry_trim(struct bytes body);
 uint64_t record_entry_hash(struct bytes trimmed_body, uint64_t prev_hash);
 
 /* XXH3 64, never 0: tells the operations of one client on one key from those on others. */
 uint64_t record_key_hash(struct bytes key);
+/* The same of all keys with this digest. */
+uint64_t record_tag_hash(uint64_t digest);
 
 /* Small bodies. */
 enum status record_decode_u64(struct bytes body, uint64_t *ret);

@@ -61,7 +61,7 @@ static struct pending *take(struct core *c, struct replica *r, uint64_t seq)
 
 static uint64_t kept_size(const struct pending *p)
 {
-    return sizeof *p + p->body_size;
+    return pending_size(p);
 }
 
 static void drop_kept(struct core *c, struct replica *r)
@@ -315,6 +315,8 @@ static void apply_effects(struct core *c, struct replica *r, const struct entry 
 {
     for (uint32_t i = 0; i < e->effects_count; i++) {
         const struct effect *f = &e->effects[i];
+        if (MUTANT(62) && !r->leads && i > 0)
+            return;
         struct item item = item_of(e, f);
         if (MUTANT(30) && !r->leads && item.value.size > 0 && item.value.data[0] == '1')
             item.value = bytes_text("2"); /* the operation is executed again, not its effect */
@@ -546,8 +548,9 @@ enum status replica_replay_entry(struct core *c, struct replica *r, uint64_t lsn
                                  struct bytes padded)
 {
     struct bytes body = record_entry_trim(padded);
+    struct effect effects[ENTRY_EFFECTS_MAX];
     struct entry e;
-    if (body.size == 0 || record_entry_decode(body, &e) != STATUS_OK)
+    if (body.size == 0 || record_entry_decode(body, &e, effects) != STATUS_OK)
         return STATUS_CORRUPT;
     uint64_t known;
     if (e.seq <= r->commit.seq)

@@ -12,7 +12,7 @@ struct asker {
     uint64_t source, token;
 };
 
-enum waiter_kind { WAIT_WRITE, WAIT_READ, WAIT_SCAN };
+enum waiter_kind { WAIT_WRITE, WAIT_READ, WAIT_SCAN, WAIT_RANGE };
 
 /* An operation inside the node that waits for an entry's commit. */
 struct waiter {
@@ -20,8 +20,8 @@ struct waiter {
     enum waiter_kind kind;
     struct asker asker;
     uint64_t since_ms, deadline_ms;
-    uint64_t digest;      /* READ, SCAN */
-    uint32_t key_size;    /* READ: the key. SCAN: the cursor, then the query */
+    uint64_t digest;      /* READ, SCAN, RANGE */
+    uint32_t key_size;    /* READ, RANGE: the key. SCAN: the cursor. Then the query */
     uint32_t query_size;
     uint8_t bytes[];
 };

@@ -5,15 +5,14 @@
 #include "proto/base/ensure.h"
 #include "proto/base/mutant.h"
 #include "proto/codec.h"
+#include "storage/atomic.h"
 #include "storage/epoch.h"
 #include "storage/hold.h"
 #include "storage/lapse.h"
 #include "storage/lead.h"
 #include "storage/mutate.h"
+#include "storage/page.h"
 
-#define SCAN_COUNT_DEFAULT 1000u
-#define SCAN_COUNT_MAX 10000u
-#define SCAN_BYTES_DEFAULT (1u << 20)
 #define TOKEN_AHEAD_MAX_MS 60000u /* a token further in the future than this is nonsense */
 
 static uint32_t copies_flags(const struct replica *r)
@@ -136,6 +135,16 @@ static bool committed_item(struct core *c, struct replica *r, const struct opera
 
 /* ------------------------------------------------------------------ reads */
 
+/* op cannot be served now, or ever. */
+static void put_off(struct core *c, struct replica *r, const struct operation *op,
+                    enum status status)
+{
+    if (status == STATUS_UNAVAILABLE)
+        hold_or_refuse(c, r, op);
+    else
+        core_refuse(c, op->asker, status);
+}
+
 /* Rule R1: without leases what is here may be old. */
 static bool put_off_unread(struct core *c, struct replica *r, const struct operation *op)
 {
@@ -217,172 +226,46 @@ static void serve_read(struct core *c, struct replica *r, const struct operation
         read_clean(c, r, op, cold);
 }
 
-#define PAGE_LAPSED_MAX 256u /* keys past their expiry that one look at a page lets go */
-
-/* A key past its expiry; memory of the page's arena. */
-struct lapsed {
-    uint64_t digest;
-    struct bytes key;
-};
-
-struct page {
-    struct core *core;
-    struct replica *replica;
-    struct lapsed *lapsed; /* none of them is in the page */
-    size_t lapsed_count;
-    struct scan_page page;
-    struct arena *arena;
-    const struct scan_query *query;
-    size_t bytes, count_max, bytes_max;
-    uint64_t last_digest;
-    bool more;
-};
-
-/* False: no more of them. */
-static bool page_lapsed(struct page *g, const struct table_row *row)
+/* A page of what is committed now; everything that came before op and is about its keys is. */
+static void reply_page(struct core *c, struct replica *r, const struct operation *op)
 {
-    if (g->lapsed == NULL)
-        g->lapsed = arena_calloc(g->arena, PAGE_LAPSED_MAX, sizeof *g->lapsed);
-    uint8_t *key = arena_alloc(g->arena, row->key.size);
-    if (g->lapsed == NULL || key == NULL)
-        core_fail(g->core, STATUS_NOMEMORY);
-    if (g->core->failed != STATUS_OK || g->lapsed_count == PAGE_LAPSED_MAX)
-        return false;
-    memcpy(key, row->key.data, row->key.size);
-    g->lapsed[g->lapsed_count++] =
-        (struct lapsed){row->digest, bytes_of(key, row->key.size)};
-    return true;
-}
-
-static bool page_row(void *arg, const struct table_row *row)
-{
-    struct page *g = arg;
-    struct scan_page *p = &g->page;
-    if (row->item.expiry_ms != 0 && lapse_due(g->core, g->replica, &row->item))
-        return page_lapsed(g, row);
-    size_t size = row->key.size + (g->query->keys_only ? 0 : row->item.value.size);
-    if (p->count == g->count_max || (p->count > 0 && g->bytes + size > g->bytes_max)) {
-        g->more = true;
-        return false;
+    struct pending *wait;
+    enum status status = page_make(c, r, op, &wait);
+    if (c->failed != STATUS_OK)
+        return;
+    if (status != STATUS_OK) {
+        put_off(c, r, op, status);
+        return;
     }
-    p->keys[p->count] = row->key;
-    p->values[p->count] = g->query->keys_only ? BYTES_EMPTY : row->item.value;
-    p->epochs[p->count] = row->item.version.epoch;
-    p->seqs[p->count] = row->item.version.seq;
-    p->count++;
-    g->bytes += size;
-    g->last_digest = row->digest;
-    return true;
-}
-
-static bool page_init(struct page *g, struct core *c, struct replica *r,
-                      const struct scan_query *q)
-{
-    struct arena *arena = &c->arena;
-    *g = (struct page){.core = c, .replica = r, .arena = arena, .query = q};
-    g->count_max = q->count_max == 0 ? SCAN_COUNT_DEFAULT : q->count_max;
-    if (g->count_max > SCAN_COUNT_MAX)
-        g->count_max = SCAN_COUNT_MAX;
-    g->bytes_max = q->bytes_max == 0 ? SCAN_BYTES_DEFAULT : q->bytes_max;
-    if (g->bytes_max > MESSAGE_BYTES_MAX / 2)
-        g->bytes_max = MESSAGE_BYTES_MAX / 2;
-    g->page.keys = arena_calloc(arena, g->count_max, sizeof *g->page.keys);
-    g->page.values = arena_calloc(arena, g->count_max, sizeof *g->page.values);
-    g->page.epochs = arena_calloc(arena, g->count_max, sizeof *g->page.epochs);
-    g->page.seqs = arena_calloc(arena, g->count_max, sizeof *g->page.seqs);
-    return g->page.keys != NULL && g->page.values != NULL && g->page.epochs != NULL &&
-           g->page.seqs != NULL;
-}
-
-/* The cursor of the page after this one: digest and key of its last row. */
-static struct bytes page_next(struct page *g)
-{
-    struct bytes last = g->page.keys[g->page.count - 1];
-    uint8_t *cursor = arena_alloc(g->arena, 8 + last.size);
-    if (cursor == NULL)
-        return BYTES_EMPTY;
-    bytes_put_be64(cursor, g->last_digest);
-    memcpy(cursor + 8, last.data, last.size);
-    return bytes_of(cursor, 8 + last.size);
-}
-
-static void reply_page(struct core *c, struct replica *r, struct asker to, struct page *g)
-{
-    if (g->more)
-        g->page.next = page_next(g);
-    buffer_clear(&c->scratch);
-    if (codec_pack_scan_page(&g->page, &c->scratch) != STATUS_OK) {
-        core_fail(c, STATUS_NOMEMORY);
+    if (wait != NULL) {
+        wait_for(c, wait, op->kind == KIND_SCAN ? WAIT_SCAN : WAIT_RANGE, op);
         return;
     }
     struct reply reply = {.status = STATUS_OK,
                           .flags = copies_flags(r) | ANSWER_VALUE,
                           .value = buffer_view(&c->scratch)};
-    core_reply(c, to, &reply);
+    core_reply(c, op->asker, &reply);
 }
 
-/* Rule R7: a page is made when the keys past their expiry that it came by are gone. */
-static void page_let_go(struct core *c, struct replica *r, const struct operation *op,
-                        const struct page *g)
+/* The newest entry that a page has to wait for: a walk for all of the partition, a range for its tag. */
+static struct pending *dirty_for(const struct core *c, const struct replica *r,
+                                 const struct operation *op)
 {
-    struct pending *p;
-    enum status status = r->leads ? STATUS_OK : STATUS_ASKPRIMARY;
-    for (size_t i = 0; i < g->lapsed_count && status == STATUS_OK; i++) {
-        const struct lapsed *l = &g->lapsed[i];
-        if (pending_of_key(&c->pending, r->slot, l->digest, l->key) == NULL)
-            status = lapse_log(c, r, l->digest, l->key, &p);
-    }
-    if (status != STATUS_OK) {
-        core_refuse(c, op->asker, status);
-        return;
-    }
-    struct pending *last = replica_pending(r, r->last.seq);
-    if (c->failed != STATUS_OK)
-        return;
-    ENSURE(last != NULL); /* each of them is dirty now */
-    wait_for(c, last, WAIT_SCAN, op);
+    if (op->kind == KIND_SCAN)
+        return replica_pending(r, r->last.seq);
+    return MUTANT(61) ? NULL : pending_of_digest(&c->pending, r->slot, op->digest);
 }
 
-/* One page of r, all of whose received entries are committed. */
-static void scan_page(struct core *c, struct replica *r, const struct operation *op)
-{
-    struct scan_query query;
-    struct bytes cursor = op->key, key = BYTES_EMPTY;
-    if (codec_unpack_scan_query(op->body, &query) != STATUS_OK ||
-        (cursor.size > 0 && (cursor.size < 8 || cursor.size > 8 + KEY_SIZE_MAX))) {
-        core_refuse(c, op->asker, STATUS_MALFORMED);
-        return;
-    }
-    uint64_t digest = op->digest;
-    if (cursor.size >= 8) {
-        digest = bytes_be64(cursor.data);
-        key = bytes_of(cursor.data + 8, cursor.size - 8);
-    }
-    struct page page;
-    arena_reset(&c->arena, 1u << 20);
-    if (!page_init(&page, c, r, &query)) {
-        core_fail(c, STATUS_NOMEMORY);
-        return;
-    }
-    enum status status = store_scan(c->store, r->slot, digest, key, page_row, &page);
-    if (status != STATUS_OK)
-        core_fail(c, status);
-    else if (page.lapsed_count > 0)
-        page_let_go(c, r, op, &page);
-    else
-        reply_page(c, r, op->asker, &page);
-}
-
-static void serve_scan(struct core *c, struct replica *r, const struct operation *op)
+static void serve_page(struct core *c, struct replica *r, const struct operation *op)
 {
     if (put_off_unread(c, r, op))
         return;
     c->counters.reads++;
-    struct pending *last = replica_pending(r, r->last.seq);
-    if (last != NULL)
-        wait_to_read(c, r, last, WAIT_SCAN, op);
+    struct pending *p = dirty_for(c, r, op);
+    if (p != NULL)
+        wait_to_read(c, r, p, op->kind == KIND_SCAN ? WAIT_SCAN : WAIT_RANGE, op);
     else
-        scan_page(c, r, op);
+        reply_page(c, r, op);
 }
 
 /* ------------------------------------------------------------------ writes */
@@ -473,23 +356,17 @@ static enum status log_status(struct core *c, struct replica *r)
     return STATUS_OK;
 }
 
-/* op cannot be logged now, or ever. */
-static void put_off(struct core *c, struct replica *r, const struct operation *op,
-                    enum status status)
-{
-    if (status == STATUS_UNAVAILABLE)
-        hold_or_refuse(c, r, op);
-    else
-        core_refuse(c, op->asker, status);
-}
-
 /* Rule W8, where links were lost on the way: this node may have refused op once, and taken a later
  * write of the same client on the same key since; whoever sends op again cannot know that. */
-static bool overtaken(const struct core *c, const struct replica *r, const struct operation *op)
+static bool overtaken(const struct core *c, const struct replica *r, const struct operation *op,
+                      const struct bytes *keys, size_t count)
 {
-    uint64_t key_hash = record_key_hash(op->key);
-    return completion_overtaken(r->completion, op->client, op->seq, key_hash) ||
-           pending_overtaken(&c->pending, r->slot, op->client, op->seq, key_hash);
+    uint64_t hashes[ATOMIC_KEYS_MAX + 1];
+    for (size_t i = 0; i < count; i++)
+        hashes[i] = record_key_hash(keys[i]);
+    hashes[count] = record_tag_hash(op->digest); /* an atomic batch */
+    return completion_overtaken(r->completion, op->client, op->seq, hashes, count + 1) ||
+           pending_overtaken(&c->pending, r->slot, op->client, op->seq, hashes, count + 1);
 }
 
 /* From its commit on, (client, seq) never happens. */
@@ -506,13 +383,6 @@ static void log_aborted(struct core *c, struct replica *r, const struct operatio
         wait_for(c, p, WAIT_WRITE, op);
 }
 
-/* A blind put does not look at what is there. */
-static bool needs_current(const struct write *w)
-{
-    return w->precondition != PRECONDITION_NONE || w->mutation != MUTATION_PUT ||
-           w->want == WANT_OLD;
-}
-
 /* The newest state of op's key, committed or not. False: op was parked. */
 static bool newest_item(struct core *c, struct replica *r, const struct operation *op,
                         const struct item *cold, struct item *ret)
@@ -524,8 +394,9 @@ static bool newest_item(struct core *c, struct replica *r, const struct operatio
     return true;
 }
 
+/* effect is the entry's, when it has one. */
 static void entry_from(const struct operation *op, const struct mutate_outcome *m,
-                       struct entry *ret)
+                       struct effect *effect, struct entry *ret)
 {
     *ret = (struct entry){.kind = ENTRY_WRITE,
                           .status = m->status,
@@ -534,10 +405,11 @@ static void entry_from(const struct operation *op, const struct mutate_outcome *
                           .ack_below = op->ack_below,
                           .key_hash = record_key_hash(op->key)};
     if (m->has_effect) {
+        *effect = m->effect;
+        effect->key = op->key;
+        effect->digest = op->digest;
         ret->effects_count = 1;
-        ret->effects[0] = m->effect;
-        ret->effects[0].key = op->key;
-        ret->effects[0].digest = op->digest;
+        ret->effects = effect;
     }
     if (m->has_result && m->result.size <= RESULT_SIZE_MAX) {
         ret->result_flags = RESULT_HAS_VALUE;
@@ -562,8 +434,9 @@ static void keep_full_result(struct core *c, struct pending *p, struct bytes res
 static void log_outcome(struct core *c, struct replica *r, const struct operation *op,
                         const struct mutate_outcome *m)
 {
+    struct effect effect;
     struct entry e;
-    entry_from(op, m, &e);
+    entry_from(op, m, &effect, &e);
     if (MUTANT(44) && !m->has_effect) {
         struct reply reply = {.status = m->status, .flags = copies_flags(r)};
         core_reply(c, op->asker, &reply);
@@ -606,43 +479,198 @@ static bool let_go(struct core *c, struct replica *r, const struct operation *op
     return status == STATUS_OK && c->failed == STATUS_OK;
 }
 
-static void serve_write(struct core *c, struct replica *r, const struct operation *op,
-                        const struct item *cold)
+/* What holds for every write before anybody looks at it. False: op was answered, or waits. */
+static bool admitted(struct core *c, struct replica *r, const struct operation *op)
 {
     c->counters.writes++;
     if (!r->leads) {
         hold_or_refuse(c, r, op);
-        return;
+        return false;
     }
     if (op->client == 0 || op->seq == 0) {
         core_refuse(c, op->asker, STATUS_MALFORMED);
-        return;
+        return false;
     }
     if (serve_known(c, r, op, op->client, op->seq))
-        return;
+        return false;
     /* The token first: what an EXPIRE has removed looks unknown, but may have been executed. */
     enum status status = token_status(c, r, op->ptime_token);
     if (status == STATUS_OK)
         status = log_status(c, r);
-    if (status == STATUS_OK && overtaken(c, r, op)) {
+    if (status != STATUS_OK)
+        put_off(c, r, op, status);
+    return status == STATUS_OK;
+}
+
+static void serve_write(struct core *c, struct replica *r, const struct operation *op,
+                        const struct item *cold)
+{
+    if (!admitted(c, r, op))
+        return;
+    if (overtaken(c, r, op, &op->key, 1)) {
         log_aborted(c, r, op, op->client, op->seq);
         return;
     }
     struct write w;
     arena_reset(&c->arena, 4 * op->body.size + 4096);
-    if (status == STATUS_OK)
-        status = codec_unpack_write(op->body, &c->arena, &w);
+    enum status status = codec_unpack_write(op->body, &c->arena, &w);
     if (status == STATUS_OK && w.value.size > c->options.value_size_max)
         status = STATUS_TOOBIG;
     if (status != STATUS_OK) {
-        put_off(c, r, op, status);
+        core_refuse(c, op->asker, status);
         return;
     }
     struct item current = {.present = false};
-    if (needs_current(&w) && !newest_item(c, r, op, cold, &current))
+    bool looks = w.precondition != PRECONDITION_NONE || w.mutation != MUTATION_PUT ||
+                 w.want == WANT_OLD; /* a blind put does not */
+    if (looks && !newest_item(c, r, op, cold, &current))
         return;
     if (current.expiry_ms == 0 || let_go(c, r, op, &current))
         judge_write(c, r, op, &w, &current);
+}
+
+/* ------------------------------------------------------------------ atomic batches */
+
+/* Operations that wait for the table to be read for key come before: the table is read for them now. */
+static bool serve_parked(struct core *c, struct replica *r, uint64_t digest, struct bytes key)
+{
+    struct cold_key *k = cold_find(&c->cold, r->slot, digest, key);
+    struct cold_operation *parked;
+    struct item item;
+    if (k == NULL)
+        return false;
+    enum status status = store_get_now(c->store, r->slot, digest, key, &item);
+    if (status != STATUS_OK)
+        core_fail(c, status);
+    while ((parked = cold_next(&c->cold, k)) != NULL) {
+        if (c->failed == STATUS_OK && parked->operation.deadline_ms > c->now_ms)
+            serve_operation(c, r, &parked->operation, &item);
+        free(parked);
+    }
+    cold_end(&c->cold, &k); /* the fetch is under way, and nobody will know its ticket */
+    return true;
+}
+
+/* Decode op, with nothing that waits before any of its keys. */
+static enum status open_atomic(struct core *c, struct replica *r, const struct operation *op,
+                               struct atomic *a)
+{
+    for (;;) {
+        bool waited = false;
+        arena_reset(&c->arena, 8 * op->body.size + (1u << 20));
+        enum status status =
+            atomic_open(a, op->key, op->body, c->options.value_size_max, &c->arena);
+        for (size_t i = 0; status == STATUS_OK && i < a->count && !waited; i++)
+            waited = serve_parked(c, r, op->digest, a->keys[i]);
+        if (!waited || c->failed != STATUS_OK)
+            return status; /* else the arena was used meanwhile: once more */
+    }
+}
+
+/* The newest state of all keys that it looks at; those past their expiry go first. */
+static enum status find_current(struct core *c, struct replica *r, const struct operation *op,
+                                struct atomic *a)
+{
+    struct bytes due[ATOMIC_KEYS_MAX];
+    uint32_t due_count = 0;
+    size_t bytes = 0;
+    for (size_t i = 0; i < a->count && c->failed == STATUS_OK; i++) {
+        struct item *item = &a->current[i];
+        const struct pending *p =
+            pending_of_key(&c->pending, r->slot, op->digest, a->keys[i]);
+        if (!a->needs_current[i])
+            continue;
+        enum status status = STATUS_OK;
+        if (p != NULL)
+            *item = pending_item(p, a->keys[i]);
+        else
+            status = store_get_now(c->store, r->slot, op->digest, a->keys[i], item);
+        if (status != STATUS_OK)
+            core_fail(c, status);
+        bytes += item->value.size;
+        if (bytes > ATOMIC_READ_MAX)
+            return STATUS_TOOBIG;
+        if (!lapse_due(c, r, item))
+            continue;
+        due[due_count++] = a->keys[i];
+        *item = (struct item){.present = false};
+    }
+    return lapse_log_all(c, r, op->digest, due, due_count);
+}
+
+/* The answer as the completion record keeps it: without values where they are too large. Memory of the
+ * buffers. False: the node failed. */
+static bool pack_answer(struct core *c, struct atomic *a, struct buffer *full, struct buffer *kept)
+{
+    struct atomic_answer small = a->answer;
+    small.flags = NULL;
+    small.values = NULL;
+    small.dropped = true;
+    if (codec_pack_atomic_answer(&a->answer, full) != STATUS_OK ||
+        (full->size > RESULT_SIZE_MAX && codec_pack_atomic_answer(&small, kept) != STATUS_OK)) {
+        core_fail(c, STATUS_NOMEMORY);
+        return false;
+    }
+    ENSURE(kept->size <= RESULT_SIZE_MAX);
+    return true;
+}
+
+static void log_atomic(struct core *c, struct replica *r, const struct operation *op,
+                       struct atomic *a)
+{
+    struct buffer full, kept;
+    buffer_init(&full, FRAME_BYTES_MAX);
+    buffer_init(&kept, FRAME_BYTES_MAX);
+    for (uint32_t i = 0; i < a->effects_count; i++)
+        a->effects[i].digest = op->digest;
+    if (pack_answer(c, a, &full, &kept)) {
+        struct entry e = {.kind = ENTRY_WRITE,
+                          .status = a->status,
+                          .client = op->client,
+                          .client_seq = op->seq,
+                          .ack_below = op->ack_below,
+                          .key_hash = record_tag_hash(op->digest),
+                          .result_flags =
+                              RESULT_HAS_VALUE | (kept.size > 0 ? RESULT_TRIMMED : 0),
+                          .result = kept.size > 0 ? buffer_view(&kept) : buffer_view(&full),
+                          .effects_count = a->effects_count,
+                          .effects = a->effects};
+        struct pending *p = lead_log(c, r, &e, op->ptime_token);
+        if (p != NULL && kept.size > 0)
+            keep_full_result(c, p, buffer_view(&full));
+        if (p != NULL)
+            wait_for(c, p, WAIT_WRITE, op);
+    }
+    buffer_fini(&full);
+    buffer_fini(&kept);
+}
+
+/* One entry with all effects: one place in the log, one completion record, and a commit that shows them
+ * together. */
+static void serve_atomic(struct core *c, struct replica *r, const struct operation *op)
+{
+    struct atomic a;
+    if (!admitted(c, r, op))
+        return;
+    enum status status = open_atomic(c, r, op, &a);
+    if (status == STATUS_OK && overtaken(c, r, op, a.keys, a.count)) {
+        log_aborted(c, r, op, op->client, op->seq);
+        return;
+    }
+    if (status == STATUS_OK)
+        status = find_current(c, r, op, &a);
+    if (c->failed != STATUS_OK)
+        return;
+    if (status != STATUS_OK) {
+        core_refuse(c, op->asker, status);
+        return;
+    }
+    atomic_judge(&a, lapse_now(c, r));
+    if (a.status == STATUS_NOMEMORY)
+        core_fail(c, STATUS_NOMEMORY);
+    else
+        log_atomic(c, r, op, &a);
+    atomic_fini(&a);
 }
 
 /* ------------------------------------------------------------------ outcomes */
@@ -700,11 +728,15 @@ void serve_operation(struct core *c, struct replica *r, const struct operation *
     case KIND_WRITE:
         serve_write(c, r, op, cold);
         return;
+    case KIND_ATOMIC:
+        serve_atomic(c, r, op);
+        return;
     case KIND_OUTCOME:
         serve_outcome(c, r, op);
         return;
     case KIND_SCAN:
-        serve_scan(c, r, op);
+    case KIND_RANGE:
+        serve_page(c, r, op);
         return;
     }
     core_refuse(c, op->asker, STATUS_UNSUPPORTED);
@@ -745,11 +777,26 @@ void serve_dropped(struct core *c, struct cold_key *k)
     cold_end(&c->cold, &k);
 }
 
+static uint32_t kind_of(enum waiter_kind kind)
+{
+    switch (kind) {
+    case WAIT_READ:
+        return KIND_READ;
+    case WAIT_SCAN:
+        return KIND_SCAN;
+    case WAIT_RANGE:
+        return KIND_RANGE;
+    case WAIT_WRITE:
+        break;
+    }
+    ENSURE_UNREACHABLE();
+}
+
 /* The read that waited as w. */
 static struct operation operation_of(const struct waiter *w)
 {
     return (struct operation){.asker = w->asker,
-                              .kind = w->kind == WAIT_SCAN ? KIND_SCAN : KIND_READ,
+                              .kind = kind_of(w->kind),
                               .digest = w->digest,
                               .deadline_ms = w->deadline_ms,
                               .key = bytes_of(w->bytes, w->key_size),
@@ -776,8 +823,9 @@ static void answer_waiter(struct core *c, struct replica *r, struct pending *p, 
         reply_entry(c, r, w->asker, p);
         return;
     case WAIT_SCAN:
+    case WAIT_RANGE:
         op = operation_of(w);
-        scan_page(c, r, &op);
+        reply_page(c, r, &op);
         return;
     case WAIT_READ:
         op = operation_of(w);

@@ -89,6 +89,14 @@ enum status store_get(struct store *s, uint32_t slot, uint64_t digest, struct by
         *ret_generation = s->generation;
         return STATUS_BUSY;
     }
+    return store_get_now(s, slot, digest, key, ret);
+}
+
+enum status store_get_now(struct store *s, uint32_t slot, uint64_t digest, struct bytes key,
+                          struct item *ret)
+{
+    if (overlays_get(s, slot, digest, key, ret))
+        return STATUS_OK;
     enum status status = refresh(s);
     if (status != STATUS_OK)
         return status;
@@ -237,6 +245,29 @@ enum status store_scan(struct store *s, uint32_t slot, uint64_t digest, struct b
     free(m.live.array);
     free(m.frozen.array);
     return status;
+}
+
+/* The row of this very key, if it is there, comes first. False: fn wants no more, or *status tells. */
+static bool range_first(struct store *s, struct table_row *row, table_row_fn *fn, void *arg,
+                        enum status *status)
+{
+    *status = store_get_now(s, row->slot, row->digest, row->key, &row->item);
+    return *status == STATUS_OK && (!row->item.present || fn(arg, row));
+}
+
+enum status store_range(struct store *s, uint32_t slot, uint64_t digest, struct bytes key,
+                        table_row_fn *fn, void *arg)
+{
+    enum status status = STATUS_OK;
+    /* No key is as long as such a bound: those at or above it are those above its beginning. */
+    if (key.size > KEY_SIZE_MAX)
+        key.size = KEY_SIZE_MAX;
+    else if (key.size > 0) {
+        struct table_row at = {.slot = slot, .digest = digest, .key = key};
+        if (!range_first(s, &at, fn, arg, &status))
+            return status;
+    }
+    return store_scan(s, slot, digest, key, fn, arg);
 }
 
 /* --- checkpoint --- */

@@ -34,6 +34,11 @@ void store_set_inline_reads(struct store *s, bool inline_reads);
 enum status store_get(struct store *s, uint32_t slot, uint64_t digest, struct bytes key,
                       struct item *ret, uint64_t *ret_generation);
 
+/* The same, from the table if need be, however long that takes: for operations on several keys, which
+ * are too rare to wait for each key in turn. Never STATUS_BUSY. */
+enum status store_get_now(struct store *s, uint32_t slot, uint64_t digest, struct bytes key,
+                          struct item *ret);
+
 /* A FETCH issued with generation came back with fetched (what the table said). STATUS_OK: *item is
  * the committed state (overlays win). STATUS_BUSY: a checkpoint ended meanwhile, fetch again with
  * *ret_generation. */
@@ -50,6 +55,11 @@ enum status store_apply(struct store *s, uint32_t slot, uint64_t digest, struct 
  * deleted keys left out. Reads the table inline. */
 enum status store_scan(struct store *s, uint32_t slot, uint64_t digest, struct bytes key,
                        table_row_fn *fn, void *arg);
+
+/* The same from (digest, key) on, with that very key if it is there. key may be one byte longer than a
+ * key can be: a bound. */
+enum status store_range(struct store *s, uint32_t slot, uint64_t digest, struct bytes key,
+                        table_row_fn *fn, void *arg);
 
 /* End of a loop turn: table readers are released, so that no snapshot grows old. */
 void store_turn_end(struct store *s);

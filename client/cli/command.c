@@ -62,6 +62,27 @@ const struct command commands[] = {
      "backslash.\n"},
     {SECTION_MANY, "mput", "KEY VALUE [KEY VALUE]...", "store many values, each on its own", 0,
      OUTPUTS_ALL, keys_mput, ""},
+    {SECTION_MANY, "scan", "[TAG]", "print the keys of one hash tag in order, or all keys",
+     FLAG_RANGE | FLAG_SCAN, OUTPUTS_REPORT, ranges_scan,
+     "TAG is any key that has the hash tag; '{user7}' will do. A line is key, tab,\n"
+     "value, as in mget. A page of up to 1000 keys shows one moment. Without TAG: all\n"
+     "keys of the store, as in export.\n"},
+    {SECTION_MANY, "count", "[TAG]", "print how many keys a hash tag has, or the store", FLAG_RANGE,
+     OUTPUTS_REPORT, ranges_count,
+     "Of a hash tag with up to 100,000 keys the number is that of one moment; else\n"
+     "keys that come and go meanwhile may be missed.\n"},
+    {SECTION_MANY, "clear", "[TAG]", "delete the keys of one hash tag, or all keys",
+     FLAG_RANGE | FLAG_CLEAR, OUTPUTS_REPORT, ranges_clear,
+     "Needs --yes. Prints how many went. A key that is written meanwhile may stay.\n"},
+    {SECTION_MANY, "atomic", "[FILE]", "do several writes of one hash tag as one, or none of them",
+     0, OUTPUTS_REPORT, batch_atomic,
+     "A line of FILE, or of stdin, is one of these, with tabs between the fields:\n"
+     "  put KEY VALUE    del KEY      incr KEY [DELTA]    add KEY NUMBER\n"
+     "  append KEY VALUE              check KEY\n"
+     "and at its end, perhaps: if-absent, if-present, if-value=VALUE, if-version=E.S\n"
+     "Tab, newline and backslash in a field are written \\t \\n \\\\. All keys need one\n"
+     "hash tag, as in {user7}:name and {user7}:mail. Does one condition not hold,\n"
+     "nothing is changed.\n"},
     {SECTION_MANY, "import", "[FILE]", "store the records of a file or of stdin", FLAG_TRANSFER,
      OUTPUTS_REPORT, transfer_import,
      "tsv:   a line is key, tab, value; in both, tab, newline and backslash are\n"

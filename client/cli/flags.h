@@ -25,6 +25,9 @@ enum flag_group {
     FLAG_EXPIRY_CONDITION = 32,
     FLAG_CHECK = 64,
     FLAG_PING = 128,
+    FLAG_RANGE = 256, /* which keys of a hash tag */
+    FLAG_SCAN = 512,
+    FLAG_CLEAR = 1024,
 };
 
 /* clang-format off */
@@ -72,6 +75,18 @@ enum flag_group {
       "show how the times are spread, of 1000 unless --count is given")                            \
     X(UINT, count,        0,   "0",        FLAG_PING,       "N",                                   \
       "ask so many times, one after the other (0: once)")                                          \
+    X(TEXT, prefix,       0,   NULL,       FLAG_RANGE,      "KEY",                                 \
+      "only keys of the hash tag that begin with this")                                            \
+    X(TEXT, from,         0,   NULL,       FLAG_RANGE,      "KEY",                                 \
+      "only keys of the hash tag from this one on")                                                \
+    X(TEXT, to,           0,   NULL,       FLAG_RANGE,      "KEY",                                 \
+      "only keys of the hash tag before this one")                                                 \
+    X(UINT, limit,        0,   "0",        FLAG_SCAN,       "N",                                   \
+      "not more than so many (0: all)")                                                            \
+    X(BOOL, keys_only,    0,   "",         FLAG_SCAN,       "",                                    \
+      "without their values")                                                                      \
+    X(BOOL, yes,          0,   "",         FLAG_CLEAR,      "",                                    \
+      "really do it")                                                                              \
     X(UINT, connections,  'c', "50",       FLAG_BENCH,      "N",                                   \
       "connections")                                                                               \
     X(UINT, pipeline,     'p', "16",       FLAG_BENCH,      "N",                                   \

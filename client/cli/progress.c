@@ -22,12 +22,15 @@ static double seconds_of(const struct progress *p, uint64_t now_ms)
 static void show(const struct progress *p, uint64_t now_ms)
 {
     double seconds = seconds_of(p, now_ms);
-    fprintf(stderr, "\r%s %llu, %.1f MB, %.0f/s", p->verb, (unsigned long long)p->records,
-            (double)p->bytes / 1e6, (double)p->records / seconds);
-    if (p->total_bytes > 0 && p->bytes > 0 && p->bytes <= p->total_bytes) {
-        double part = (double)p->bytes / (double)p->total_bytes;
+    double part = p->part;
+    fprintf(stderr, "\r%s %llu, ", p->verb, (unsigned long long)p->records);
+    if (p->bytes > 0)
+        fprintf(stderr, "%.1f MB, ", (double)p->bytes / 1e6);
+    fprintf(stderr, "%.0f/s", (double)p->records / seconds);
+    if (p->total_bytes > 0 && p->bytes <= p->total_bytes)
+        part = (double)p->bytes / (double)p->total_bytes;
+    if (part > 0)
         fprintf(stderr, ", %.0f %%, %.0f s left", part * 100, seconds / part - seconds);
-    }
     fputs("\033[K", stderr);
 }
 
@@ -45,6 +48,17 @@ void progress_add(struct progress *p, uint64_t bytes)
     show(p, now_ms);
 }
 
+void progress_part(struct progress *p, uint64_t records, double part)
+{
+    uint64_t now_ms = p->shown ? clock_now_ms() : 0;
+    p->records = records;
+    p->part = part;
+    if (!p->shown || now_ms - p->last_ms < INTERVAL_MS)
+        return;
+    p->last_ms = now_ms;
+    show(p, now_ms);
+}
+
 void progress_end(struct progress *p)
 {
     if (p->shown)
@@ -52,7 +66,8 @@ void progress_end(struct progress *p)
     if (p->quiet)
         return;
     double seconds = seconds_of(p, clock_now_ms());
-    fprintf(stderr, "%s %llu records, %.1f MB in %.1f s (%.0f/s)\n", p->verb,
-            (unsigned long long)p->records, (double)p->bytes / 1e6, seconds,
-            (double)p->records / seconds);
+    fprintf(stderr, "%s %llu records", p->verb, (unsigned long long)p->records);
+    if (p->bytes > 0)
+        fprintf(stderr, ", %.1f MB", (double)p->bytes / 1e6);
+    fprintf(stderr, " in %.1f s (%.0f/s)\n", seconds, (double)p->records / seconds);
 }

@@ -22,7 +22,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 PREFIX = bytes([0xD7, 1])
 HELLO, HELLO_REPLY, REQUEST, ANSWER, REFUSED, PING, PONG = 1, 2, 3, 4, 7, 8, 9
 MAP_REQUEST, MAP, STATUS_REQUEST, STATUS = 10, 11, 12, 13
-READ, WRITE, OUTCOME, SCAN = 1, 2, 3, 4
+READ, WRITE, OUTCOME, SCAN, RANGE, ATOMIC = 1, 2, 3, 4, 5, 6
 OK, NOTFOUND, CONDITION, MALFORMED, TOOBIG, ABORTED, UNSUPPORTED, NOTNUMBER, USAGE = (
     0, 1, 2, 7, 8, 14, 15, 16, 26)
 RETRY, VALUE = 1, 8
@@ -158,6 +158,18 @@ class Client:
                 return found
             assert page.next > cursor, "the cursor does not move"
             cursor = page.next
+
+    def range(self, tag, **fields):
+        """The keys of a hash tag, page by page, as a list of pages; or of numbers."""
+        pages = []
+        while not pages or fields["from"]:
+            body = data.ScanQuery(**fields).SerializeToString()
+            status, _, _, value = self.one(RANGE, tag, body)
+            assert status == OK, status
+            page = data.ScanPage.FromString(value or b"")
+            pages.append(page.counted if fields.get("count_only") else list(page.keys))
+            fields["from"] = page.next
+        return pages
 
 
 passed = failed = 0
@@ -316,6 +328,44 @@ def test_scan(name, client):
     check(f"{name}: keys only", found == set(expected), len(found))
 
 
+def test_range(name, client):
+    tag = b"{" + keys_of(name)("t") + b"}"
+    for i in range(25):
+        client.put(tag + b"%02d" % i, b"v")
+    client.put(keys_of(name)("t"), b"v")  # without braces: the key is its own tag, the same one
+    every = [tag + b"%02d" % i for i in range(25)]
+    check(f"{name}: a hash tag in order", client.range(tag, prefix=tag) == [every])
+    pages = client.range(tag, prefix=tag, count_max=10, keys_only=True)
+    check(f"{name}: in pages", pages == [every[:10], every[10:20], every[20:]], pages)
+    pages = client.range(tag, **{"from": every[3], "to": every[6]})
+    check(f"{name}: between bounds", pages == [every[3:6]], pages)
+    pages = client.range(tag, count_only=True)
+    check(f"{name}: their number", pages == [26], pages)
+    pages = client.range(tag, count_only=True, prefix=tag, count_max=20)
+    check(f"{name}: their number in pages", pages == [20, 5], pages)
+
+
+def test_atomic(name, client):
+    tag = b"{" + keys_of(name)("a") + b"}"
+    keys = [tag + b"1", tag + b"2"]
+    put = data.Operation(mutation=data.MUTATION_PUT, value=b"v", want=1,
+                         precondition=data.PRECONDITION_ABSENT).SerializeToString()
+    batch = data.AtomicBatch(keys=keys, operations=[put, put]).SerializeToString()
+    seq = client.seq
+    first = client.one(ATOMIC, tag, batch)
+    check(f"{name}: a batch is done", first[0] == OK and first[2] != (0, 0), first)
+    client.seq = seq
+    check(f"{name}: its repeat is answered alike", client.one(ATOMIC, tag, batch)[:3] == first[:3])
+    status, _, _, value = client.one(ATOMIC, tag, batch)
+    answer = data.AtomicAnswer.FromString(value)
+    check(f"{name}: or nothing, and what is there", status == CONDITION and
+          list(answer.statuses) == [CONDITION] * 2 and list(answer.values) == [b"v"] * 2, answer)
+    check(f"{name}: both have its version",
+          [client.get(k)[2:] for k in keys] == [(first[2], b"v")] * 2)
+    other = data.AtomicBatch(keys=[tag, b"other"], operations=[put, put]).SerializeToString()
+    check(f"{name}: two tags", client.one(ATOMIC, tag, other)[0] == USAGE)
+
+
 def test_limits(name, client):
     check(f"{name}: key of 480 bytes", client.put(b"k" * 480, b"v")[0] == OK)
     check(f"{name}: key of 481 bytes", client.put(b"k" * 481, b"v")[0] in (TOOBIG, MALFORMED))
@@ -371,7 +421,8 @@ def test_nonsense(name, context, address):
 
 
 CASES = [test_hello, test_put_get, test_conditions, test_increments, test_batch, test_same_id_twice,
-         test_outcome, test_scan, test_limits, test_message_of_many, test_small_questions]
+         test_outcome, test_scan, test_range, test_atomic, test_limits, test_message_of_many,
+         test_small_questions]
 
 
 def main():

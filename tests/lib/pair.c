@@ -76,6 +76,8 @@ static void node_down(struct pair_node *n)
 
 void pair_fini(struct pair *p)
 {
+    if (p->fetch_held)
+        buffer_fini(&p->fetch.frame);
     wire_clear(p);
     free(p->wire);
     for (uint32_t i = 0; i < p->count; i++) {
@@ -206,7 +208,15 @@ static void keep_records(struct pair_node *n, const struct node_effects *out)
     n->appended += out->records_count;
 }
 
-/* Carry effects out; a fetch comes back at once, and may have effects of its own. */
+static void hold(struct pair *p, uint32_t node, struct node_effect *e)
+{
+    p->fetch_held = true;
+    p->fetch_node = node;
+    p->fetch = *e;
+    buffer_init(&e->frame, 1);
+}
+
+/* Carry effects out; a fetch comes back at once, unless it is held, and may have effects of its own. */
 static void carry(struct pair *p, uint32_t node, struct node_effects *out)
 {
     struct pair_node *n = &p->nodes[node];
@@ -220,6 +230,8 @@ static void carry(struct pair *p, uint32_t node, struct node_effects *out)
             on_answer(p, buffer_view(&e->frame));
         else if (e->kind == NODE_SEND_PEER)
             to_wire(p, node, e);
+        else if (p->fetches_late && !p->fetch_held)
+            hold(p, node, e);
         else
             fetch(n, e, &time, &next);
     }
@@ -357,8 +369,25 @@ static void flush(struct pair *p, uint32_t node)
     node_effects_fini(&out);
 }
 
+static void release_fetch(struct pair *p)
+{
+    struct node_effects next;
+    struct node_time time = time_of(p, p->fetch_node);
+    if (!p->fetch_held)
+        return;
+    p->fetch_held = false;
+    node_effects_init(&next);
+    if (p->nodes[p->fetch_node].up) {
+        fetch(&p->nodes[p->fetch_node], &p->fetch, &time, &next);
+        carry(p, p->fetch_node, &next);
+    }
+    node_effects_fini(&next);
+    buffer_fini(&p->fetch.frame);
+}
+
 void pair_run(struct pair *p, uint64_t ms)
 {
+    release_fetch(p);
     for (uint64_t i = 0; i < ms; i++) {
         p->now_ms++;
         deliver(p);
@@ -389,6 +418,8 @@ static uint64_t send(struct pair *p, uint32_t node, uint32_t kind, struct bytes 
     uint64_t token = ++p->token, digest, zero = 0;
     uint32_t deadline = 5000;
     digest = kind == KIND_SCAN ? bytes_be64(key_bytes.data) : partition_digest(key_bytes);
+    if (p->digest != 0)
+        digest = p->digest;
     struct batch b = {.router_boot = 1,
                       .count = 1,
                       .tokens = &token,
@@ -403,7 +434,7 @@ static uint64_t send(struct pair *p, uint32_t node, uint32_t kind, struct bytes 
                       .keys = &key_bytes,
                       .operations = &body};
     struct buffer frame;
-    buffer_init(&frame, 1 << 20);
+    buffer_init(&frame, 1 << 23);
     ENSURE(codec_pack_batch(&b, &frame) == STATUS_OK);
     struct node_event event = {.kind = NODE_REQUEST, .source = 1, .frame = buffer_view(&frame)};
     step(p, node, &event);
@@ -444,6 +475,39 @@ uint64_t pair_scan(struct pair *p, uint32_t node, struct bytes cursor, const str
     buffer_init(&body, 1 << 10);
     ENSURE(codec_pack_scan_query(q, &body) == STATUS_OK);
     uint64_t token = send(p, node, KIND_SCAN, cursor, 0, 0, buffer_view(&body));
+    buffer_fini(&body);
+    return token;
+}
+
+uint64_t pair_atomic(struct pair *p, uint32_t node, uint64_t client, uint64_t seq,
+                     const char *const *keys, const struct write *writes, size_t count)
+{
+    struct bytes names[ATOMIC_KEYS_MAX], operations[ATOMIC_KEYS_MAX];
+    struct buffer packed[ATOMIC_KEYS_MAX], body;
+    ENSURE(count <= ATOMIC_KEYS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        buffer_init(&packed[i], 1 << 20);
+        ENSURE(codec_pack_write(&writes[i], &packed[i]) == STATUS_OK);
+        names[i] = bytes_text(keys[i]);
+        operations[i] = buffer_view(&packed[i]);
+    }
+    struct atomic_batch m = {.count = count, .keys = names, .operations = operations};
+    buffer_init(&body, 1 << 22);
+    ENSURE(codec_pack_atomic_batch(&m, &body) == STATUS_OK);
+    uint64_t token =
+        send(p, node, KIND_ATOMIC, bytes_text(keys[0]), client, seq, buffer_view(&body));
+    buffer_fini(&body);
+    for (size_t i = 0; i < count; i++)
+        buffer_fini(&packed[i]);
+    return token;
+}
+
+uint64_t pair_range(struct pair *p, uint32_t node, const char *key, const struct scan_query *q)
+{
+    struct buffer body;
+    buffer_init(&body, 1 << 12);
+    ENSURE(codec_pack_scan_query(q, &body) == STATUS_OK);
+    uint64_t token = send(p, node, KIND_RANGE, bytes_text(key), 0, 0, buffer_view(&body));
     buffer_fini(&body);
     return token;
 }

@@ -48,11 +48,16 @@ struct pair {
     uint64_t delay_ms; /* of what is sent from now on; at least one */
     bool disk_stopped[PAIR_NODES_MAX]; /* nothing becomes durable */
     bool drop_appends; /* the append lane loses everything */
+    bool fetches_late; /* one fetch at a time comes back with the next pair_run(), not at once */
+    bool fetch_held;
+    uint32_t fetch_node;
+    struct node_effect fetch;
     struct node_effect *wire; /* on its way: to node `peer` */
     size_t wire_count, wire_capacity;
     struct pair_answer answers[PAIR_ANSWERS_MAX];
     size_t answers_count;
     uint64_t token;
+    uint64_t digest; /* not 0: that of all that is sent, whatever its key */
     uint32_t partitions;
     bool store_inline;
     uint64_t kept_bytes_max; /* 0: the node's default */
@@ -89,10 +94,15 @@ uint64_t pair_write(struct pair *p, uint32_t node, const char *key, uint64_t cli
                     const struct write *w);
 uint64_t pair_outcome(struct pair *p, uint32_t node, const char *key, uint64_t client,
                       uint64_t seq, uint64_t ptime_token);
+/* A batch about the tag of keys[0]. */
+uint64_t pair_atomic(struct pair *p, uint32_t node, uint64_t client, uint64_t seq,
+                     const char *const *keys, const struct write *writes, size_t count);
 /* A read of something else than the value; a page of a walk (cursor: see data.proto). */
 uint64_t pair_read_part(struct pair *p, uint32_t node, const char *key, enum read_part part);
 uint64_t pair_scan(struct pair *p, uint32_t node, struct bytes cursor,
                    const struct scan_query *q);
+/* A page of the tag of key. */
+uint64_t pair_range(struct pair *p, uint32_t node, const char *key, const struct scan_query *q);
 /* The answer to token; NULL: none yet. The newest when there were several. */
 const struct pair_answer *pair_answer(const struct pair *p, uint64_t token);
 size_t pair_answers_to(const struct pair *p, uint64_t token);

@@ -273,6 +273,24 @@ static enum status mem_get(struct table_reader *reader, uint32_t slot, uint64_t 
     return STATUS_OK;
 }
 
+/* A row lives as long as the call, as table.h says: afterwards its bytes are others. */
+static bool give_row(const struct table_row *row, table_row_fn *fn, void *arg)
+{
+    size_t size = row->key.size + row->item.value.size;
+    uint8_t *copy = malloc(size + 1);
+    ENSURE(copy != NULL);
+    struct table_row given = *row;
+    memcpy(copy, row->key.data, row->key.size);
+    if (row->item.value.size > 0)
+        memcpy(copy + row->key.size, row->item.value.data, row->item.value.size);
+    given.key = bytes_of(copy, row->key.size);
+    given.item.value = bytes_of(copy + row->key.size, row->item.value.size);
+    bool more = fn(arg, &given);
+    memset(copy, 0xdb, size);
+    free(copy);
+    return more;
+}
+
 static enum status mem_scan(struct table_reader *reader, uint32_t slot, uint64_t digest,
                             struct bytes key, table_row_fn *fn, void *arg)
 {
@@ -293,7 +311,7 @@ static enum status mem_scan(struct table_reader *reader, uint32_t slot, uint64_t
         struct table_row row = {slot, bytes_be64(here.data + 4),
                                 bytes_of(here.data + PREFIX_SIZE, here.size - PREFIX_SIZE),
                                 item_of(map->rows[i])};
-        if (!fn(arg, &row))
+        if (!give_row(&row, fn, arg))
             break;
     }
     return STATUS_OK;

@@ -123,6 +123,67 @@ def several(run, c):
               "mget -o jsonl: one object a line")
 
 
+def ranges(run, c):
+    for name in ("b", "a", "mail:2", "mail:1"):
+        c.good("put", "{u7}" + name, "of " + name)
+    c.good("put", "other", "1")
+    c.good("put", "{u8}a", "1")
+    keys = [l.split(b"\t")[0] for l in c.good("scan", "{u7}").splitlines()]
+    run.check(keys == [b"{u7}a", b"{u7}b", b"{u7}mail:1", b"{u7}mail:2"],
+              "scan: the keys of a hash tag, in order, and no others")
+    run.check(c.good("scan", "{u7}", "--prefix", "{u7}mail:", router=1) ==
+              b"{u7}mail:1\tof mail:1\n{u7}mail:2\tof mail:2\n", "scan --prefix")
+    run.check(c.good("scan", "{u7}", "--from", "{u7}b", "--to", "{u7}mail:2", "--keys-only") ==
+              b"{u7}b\n{u7}mail:1\n", "scan --from --to --keys-only")
+    rows = [json.loads(l) for l in c.good("scan", "{u7}", "-o", "jsonl", "--limit", "2").splitlines()]
+    run.check([(r["key"], r["value"]) for r in rows] == [("{u7}a", "of a"), ("{u7}b", "of b")],
+              "scan -o jsonl --limit")
+    run.check(c.duet("scan", "--prefix", "x").returncode == 2, "a prefix needs a hash tag")
+    c.good("put", "{big}", "-", stdin=b"x" * 200000)
+    run.check(c.good("count", "{u7}").strip() == b"4" and
+              c.good("count", "{u7}", "--prefix", "{u7}mail:").strip() == b"2", "count of a hash tag")
+    everything = len(c.good("scan", "--keys-only").splitlines())
+    run.check(int(c.good("count", router=1)) == everything and everything > 6,
+              f"count of the whole store: {everything}")
+    run.check(c.duet("clear", "{u7}").returncode == 2 and c.good("count", "{u7}").strip() == b"4",
+              "clear without --yes: exit code 2, and nothing is gone")
+    run.check(c.good("clear", "{u7}", "--prefix", "{u7}mail:", "--yes").strip() == b"2" and
+              c.good("count", "{u7}").strip() == b"2", "clear of a part of a hash tag")
+    run.check(json.loads(c.good("clear", "{u7}", "--yes", "-o", "json")) == {"deleted": 2} and
+              c.good("get", "{u8}a") == b"1", "clear of a hash tag: the others stay")
+
+
+def atomic(run, c):
+    lines = b"put\t{acc}a\t100\tif-absent\nput\t{acc}b\t0\tif-absent\n"
+    run.check(c.good("atomic", stdin=lines).strip() == b"ok 2", "atomic: two puts")
+    done = c.duet("atomic", "-", stdin=lines)
+    run.check(done.returncode == 6 and b"nothing was changed" in done.stderr and
+              b"{acc}a: " in done.stderr, "again: exit code 6, and the words say where")
+    move = b"incr\t{acc}a\t-30\tif-value=100\nincr\t{acc}b\t30\ncheck\t{acc}c\tif-absent\n"
+    c.good("atomic", stdin=move, router=1)
+    run.check(c.good("mget", "{acc}a", "{acc}b") == b"{acc}a\t70\n{acc}b\t30\n", "a transfer")
+    done = c.duet("atomic", "-o", "json", stdin=move)
+    told = json.loads(done.stdout)
+    run.check(done.returncode == 6 and told["outcome"] == "CONDITION" and
+              [o["outcome"] for o in told["operations"]] == ["CONDITION", "OK", "OK"] and
+              c.good("mget", "{acc}a", "{acc}b") == b"{acc}a\t70\n{acc}b\t30\n",
+              "a transfer that cannot be: all as before")
+    done = c.duet("atomic", stdin=b"put\t{acc}a\t1\nput\tother\t1\n")
+    run.check(done.returncode == 2 and b"hash tag" in done.stderr, "keys of two tags: exit code 2")
+    done = c.duet("atomic", stdin=b"put\t{acc}a\t1\n\nmove\t{acc}b\n")
+    run.check(done.returncode == 2 and b"line 3" in done.stderr, "a bad line is named")
+    many = b"".join(b"put\t{acc}%d\tx\n" % i for i in range(255))
+    run.check(c.good("atomic", stdin=many).strip() == b"ok 255" and
+              c.duet("atomic", stdin=many + b"del\t{acc}a\n").returncode == 2, "255, not more")
+
+
+def clear(run, c):
+    run.check(c.duet("clear").returncode == 2, "clear of everything needs --yes, too")
+    there = int(c.good("count"))
+    run.check(int(c.good("clear", "--yes")) == there and c.good("count").strip() == b"0",
+              f"clear of the whole store: {there} keys")
+
+
 def formats(run, c):
     c.good("put", "f", "\u00e4")
     run.check(json.loads(c.good("get", "-o", "json", "f"))["value"] == "\u00e4", "get -o json")
@@ -182,8 +243,8 @@ def main(run):
     with run.cluster() as c:
         c.start()
         run.say("three nodes and two routers serve")
-        for part in (one_key, numbers, conditions, parts, expiry, tables, several,
-                     formats, transfer, cluster):
+        for part in (one_key, numbers, conditions, parts, expiry, tables, several, formats, ranges,
+                     atomic, transfer, clear, cluster):
             part(run, c)
 
 

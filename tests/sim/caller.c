@@ -17,7 +17,8 @@
 /* What a completion belongs to: an item of the history, or a question about one. */
 struct ticket {
     size_t item;
-    bool outcome, page;
+    uint32_t count; /* of a batch, or of a range: so many items, from this one on */
+    bool outcome, page, range;
 };
 
 struct caller {
@@ -134,6 +135,104 @@ static void take_page(struct caller *c, const struct session_completion *done)
     arena_fini(&arena);
 }
 
+/* ---------------------------------------------------------------- several keys */
+
+static bool is_failure(enum status status)
+{
+    return status != STATUS_OK && status != STATUS_NOTFOUND;
+}
+
+/* What was heard of one of a batch. Where nothing was changed, those that did not fail were checks. */
+static void hear_part(struct caller *c, const struct ticket *t, uint32_t i,
+                      const struct history_heard *all, const struct atomic_answer *m)
+{
+    struct history_item *item = &c->world->history.items[t->item + i];
+    struct history_heard heard = {.status = (enum status)m->statuses[i],
+                                  .flags = (all->flags & ~ANSWER_VALUE) | m->flags[i],
+                                  .version = all->version,
+                                  .value = m->values[i]};
+    item->batch_status = all->status;
+    if (m->dropped)
+        item->op.want = WANT_NOTHING;
+    if (all->status != STATUS_OK && heard.status == STATUS_OK)
+        item->op.mutation = MUTATION_NONE;
+    if (t->outcome)
+        history_settle(c->world, t->item + i, &heard);
+    else
+        history_hear(c->world, t->item + i, &heard);
+}
+
+/* All, or nothing and then why. */
+static void check_together(struct caller *c, enum status all, const struct atomic_answer *m)
+{
+    bool fails = false, explained = all == STATUS_OK;
+    for (size_t i = 0; i < m->count; i++) {
+        fails = fails || is_failure((enum status)m->statuses[i]);
+        explained = explained || m->statuses[i] == (uint32_t)all;
+    }
+    if (fails == (all == STATUS_OK) || !explained)
+        world_fail(c->world, "I7", "client %u hears %s of an atomic batch whose parts do not say so",
+                   c->index, status_name(all));
+    c->world->reached[all == STATUS_OK ? REACH_batches : REACH_batches_failed]++;
+    c->world->reached[REACH_batches_dropped] += m->dropped;
+}
+
+static void hear_batch(struct caller *c, const struct ticket *t, const struct history_heard *heard)
+{
+    struct arena arena;
+    struct atomic_answer m;
+    arena_init(&arena);
+    arena_reset(&arena, 16u << 20);
+    bool told = (heard->flags & ANSWER_VALUE) != 0 &&
+                codec_unpack_atomic_answer(heard->value, &arena, &m) == STATUS_OK &&
+                m.count == t->count;
+    if (told)
+        check_together(c, heard->status, &m);
+    for (uint32_t i = 0; i < t->count; i++) {
+        if (told)
+            hear_part(c, t, i, heard, &m);
+        else if (t->outcome)
+            history_settle(c->world, t->item + i, heard);
+        else
+            history_hear(c->world, t->item + i, heard);
+    }
+    arena_fini(&arena);
+}
+
+/* A key that the page does not tell of was not asked for after all. */
+static void hear_row(struct caller *c, size_t number, const struct scan_page *m)
+{
+    char name[32];
+    struct history_heard heard = {.status = STATUS_NOTFOUND};
+    history_key(c->world->history.items[number].key, name);
+    if (m->next.size > 0 && bytes_compare(bytes_text(name), m->next) >= 0)
+        heard.status = STATUS_UNAVAILABLE;
+    for (size_t i = 0; i < m->count; i++)
+        if (bytes_equal(m->keys[i], bytes_text(name)))
+            heard = (struct history_heard){.status = STATUS_OK,
+                                           .flags = ANSWER_VALUE,
+                                           .version = {m->epochs[i], m->seqs[i]},
+                                           .value = m->values[i]};
+    history_hear(c->world, number, &heard);
+}
+
+static void hear_range(struct caller *c, const struct ticket *t, const struct history_heard *heard)
+{
+    struct arena arena;
+    struct scan_page m;
+    arena_init(&arena);
+    arena_reset(&arena, 16u << 20);
+    bool told = heard->status == STATUS_OK &&
+                codec_unpack_scan_page(heard->value, &arena, &m) == STATUS_OK;
+    for (uint32_t i = 0; i < t->count; i++) {
+        if (told)
+            hear_row(c, t->item + i, &m);
+        else
+            history_hear(c->world, t->item + i, heard);
+    }
+    arena_fini(&arena);
+}
+
 static void completed(struct caller *c, const struct session_completion *done)
 {
     struct ticket *t = done->user;
@@ -159,15 +258,28 @@ static void completed(struct caller *c, const struct session_completion *done)
         return;
     }
     if (ticket.outcome) {
-        history_settle(c->world, ticket.item, &heard);
+        if (ticket.count > 0)
+            hear_batch(c, &ticket, &heard);
+        else
+            history_settle(c->world, ticket.item, &heard);
         return;
     }
-    struct history_item *item = &c->world->history.items[ticket.item];
-    if (item->op.session != session_number(c))
-        item->op.session = 0;
-    history_hear(c->world, ticket.item, &heard);
     if (c->under_way > 0)
         c->under_way--;
+    if (ticket.range) {
+        hear_range(c, &ticket, &heard);
+        think(c);
+        return;
+    }
+    for (uint32_t i = 0; i == 0 || i < ticket.count; i++) {
+        struct history_item *item = &c->world->history.items[ticket.item + i];
+        if (item->op.session != session_number(c))
+            item->op.session = 0;
+    }
+    if (ticket.count > 0)
+        hear_batch(c, &ticket, &heard);
+    else
+        history_hear(c->world, ticket.item, &heard);
     if (c->world->history.items[ticket.item].op.outcome == CHECKER_IN_DOUBT &&
         random_chance(&c->random, c->world->knobs.outcome_per_mille) &&
         c->doubts_count < CLIENT_WINDOW_MAX)
@@ -336,6 +448,93 @@ static int64_t clocks_ms(const struct world *w)
     return w->knobs.clock_ms == 0 ? (int64_t)lowest : 0;
 }
 
+/* Put an operation that was submitted into the history. */
+static size_t note_asked(struct caller *c, uint32_t key, const struct checker_operation *op,
+                         uint64_t seq, uint64_t timeout_ms)
+{
+    size_t number = history_ask(&c->world->history, key, c->index, op);
+    struct history_item *item = &c->world->history.items[number];
+    char name[32], line[400];
+    item->client_id = session_client_id(c->session);
+    item->seq = seq;
+    item->op.session = session_number(c);
+    item->op.client = c->index + 1;
+    item->op.clocks_ms = op->read ? clocks_ms(c->world) : 0;
+    item->deadline_ms = world_now_ms(c->world) + timeout_ms + timeout_ms / 50;
+    if (c->world->tracing) {
+        history_key(key, name);
+        checker_describe(&item->op, line, sizeof line);
+        world_say(c->world, "c%u  %" PRIu64 " %s: %s", c->index, seq, name, line);
+    }
+    return number;
+}
+
+/* Submit; false: the window is full. */
+static bool submit(struct caller *c, const struct session_operation *asked, uint64_t *ret_seq)
+{
+    enum status status = session_submit(c->session, now_ms(c), asked, ret_seq);
+    if (status == STATUS_OK)
+        return true;
+    ENSURE(status == STATUS_BUSY);
+    c->ticket_used[(struct ticket *)asked->user - c->tickets] = false;
+    return false;
+}
+
+static void pack_batch(const uint32_t *keys, const struct checker_operation *ops, uint32_t count,
+                       struct buffer *out)
+{
+    char names[CALLER_BATCH_MAX][32];
+    struct bytes views[CALLER_BATCH_MAX], parts[CALLER_BATCH_MAX];
+    struct buffer packed[CALLER_BATCH_MAX];
+    for (uint32_t i = 0; i < count; i++) {
+        struct buffer value, expected;
+        struct write w = write_of(&ops[i], &value, &expected);
+        buffer_init(&packed[i], 1u << 20);
+        ENSURE(codec_pack_write(&w, &packed[i]) == STATUS_OK);
+        buffer_fini(&value);
+        buffer_fini(&expected);
+        history_key(keys[i], names[i]);
+        views[i] = bytes_text(names[i]);
+        parts[i] = buffer_view(&packed[i]);
+    }
+    struct atomic_batch m = {.count = count, .keys = views, .operations = parts};
+    buffer_init(out, 4u << 20);
+    ENSURE(codec_pack_atomic_batch(&m, out) == STATUS_OK);
+    for (uint32_t i = 0; i < count; i++)
+        buffer_fini(&packed[i]);
+}
+
+bool caller_ask_batch(struct caller *c, const uint32_t *keys, struct checker_operation *ops,
+                      uint32_t count, uint64_t timeout_ms)
+{
+    struct buffer body;
+    char name[32];
+    uint64_t seq;
+    ENSURE(count > 0 && count <= CALLER_BATCH_MAX);
+    struct ticket *ticket =
+        session_room(c->session) == 0 ? NULL : ticket_new(c, c->world->history.count, false);
+    if (ticket == NULL)
+        return false;
+    ticket->count = count;
+    history_key(keys[0], name);
+    pack_batch(keys, ops, count, &body);
+    struct session_operation asked = {.kind = KIND_ATOMIC,
+                                      .key = bytes_text(name),
+                                      .atomic = buffer_view(&body),
+                                      .deadline_ms = now_ms(c) + timeout_ms,
+                                      .user = ticket};
+    bool taken = submit(c, &asked, &seq);
+    buffer_fini(&body);
+    for (uint32_t i = 0; taken && i < count; i++) {
+        size_t number = note_asked(c, keys[i], &ops[i], seq, timeout_ms);
+        c->world->history.items[number].batch_first = ticket->item;
+        c->world->history.items[number].batch_count = count;
+    }
+    if (taken)
+        act(c);
+    return taken;
+}
+
 bool caller_ask(struct caller *c, uint32_t key, const struct checker_operation *op,
                 uint64_t timeout_ms, size_t *ret_item)
 {
@@ -357,29 +556,14 @@ bool caller_ask(struct caller *c, uint32_t key, const struct checker_operation *
         asked.write = write;
     else
         asked.part = op->of_expiry ? READ_EXPIRY : READ_VALUE;
-    enum status status = session_submit(c->session, now_ms(c), &asked, &seq);
+    bool taken = submit(c, &asked, &seq);
     buffer_fini(&value);
     buffer_fini(&expected);
-    if (status != STATUS_OK) {
-        c->ticket_used[ticket - c->tickets] = false;
-        ENSURE(status == STATUS_BUSY);
+    if (!taken)
         return false;
-    }
-    ticket->item = history_ask(&c->world->history, key, c->index, op);
-    struct history_item *item = &c->world->history.items[ticket->item];
-    item->client_id = session_client_id(c->session);
-    item->seq = seq;
-    item->op.session = session_number(c);
-    item->op.client = c->index + 1;
-    item->op.clocks_ms = op->read ? clocks_ms(c->world) : 0;
-    item->deadline_ms = world_now_ms(c->world) + timeout_ms + timeout_ms / 50;
+    ticket->item = note_asked(c, key, op, seq, timeout_ms);
     if (ret_item != NULL)
         *ret_item = ticket->item;
-    char line[400];
-    if (c->world->tracing) {
-        checker_describe(&item->op, line, sizeof line);
-        world_say(c->world, "c%u  %" PRIu64 " %s: %s", c->index, seq, name, line);
-    }
     act(c);
     return true;
 }
@@ -393,6 +577,9 @@ static void ask_outcome(struct caller *c, size_t number)
     struct ticket *ticket = ticket_new(c, number, true);
     if (ticket == NULL)
         return;
+    ticket->count = item->batch_count;
+    if (item->batch_count > 0)
+        ticket->item = item->batch_first;
     struct session_operation asked = {.kind = KIND_OUTCOME,
                                       .key = bytes_text(name),
                                       .outcome = {.client_id = item->client_id, .seq = item->seq},
@@ -541,6 +728,84 @@ static uint32_t pick_key(struct caller *c)
     return (uint32_t)(generation * k->keys + random_below(&c->random, k->keys));
 }
 
+/* Others of the hash tag of key, which then is the first of them (history_key()). */
+static uint32_t pick_tag(struct caller *c, uint32_t key, uint32_t keys[static CALLER_BATCH_MAX])
+{
+    uint32_t count = (uint32_t)random_range(&c->random, 1, CALLER_BATCH_MAX);
+    for (uint32_t i = 0; i < count; i++)
+        keys[i] = key - key % 3 + 12 * i;
+    return count;
+}
+
+static bool ask_batch(struct caller *c, uint32_t key, uint64_t timeout_ms)
+{
+    uint32_t keys[CALLER_BATCH_MAX];
+    struct checker_operation ops[CALLER_BATCH_MAX];
+    uint32_t count = pick_tag(c, key, keys);
+    for (uint32_t i = 0; i < count; i++) {
+        do
+            ops[i] = make_up(c, keys[i]);
+        while (ops[i].read);
+        if (ops[i].mutation == MUTATION_PUT || ops[i].mutation == MUTATION_PUT_KEEP_EXPIRY)
+            ops[i].value.n += i; /* no two puts have one value */
+    }
+    return caller_ask_batch(c, keys, ops, count, timeout_ms);
+}
+
+/* Of some of the tag's keys the answer is a read in their histories; the watch judges it as a whole. */
+static bool ask_range(struct caller *c, uint32_t key, uint64_t timeout_ms)
+{
+    uint32_t keys[CALLER_BATCH_MAX];
+    uint32_t count = pick_tag(c, key, keys);
+    char name[32], from[32], to[32];
+    uint64_t seq;
+    struct ticket *ticket =
+        session_room(c->session) == 0 ? NULL : ticket_new(c, c->world->history.count, false);
+    if (ticket == NULL)
+        return false;
+    history_key(keys[0], name);
+    history_key(keys[0] + 12 * (uint32_t)random_below(&c->random, 6), from);
+    history_key(keys[0] + 12 * (uint32_t)random_below(&c->random, 6), to);
+    struct session_operation asked = {
+        .kind = KIND_RANGE,
+        .key = bytes_of(name, (size_t)(strchr(name, '}') + 1 - name)),
+        .scan = {.count_max = (uint32_t)random_below(&c->random, 6),
+                 .keys_only = random_chance(&c->random, 100),
+                 .count_only = random_chance(&c->random, 150)},
+        .deadline_ms = now_ms(c) + timeout_ms,
+        .user = ticket};
+    bool whole = random_chance(&c->random, 700);
+    if (!whole && random_chance(&c->random, 500))
+        asked.scan.from = bytes_text(from);
+    if (!whole && random_chance(&c->random, 500))
+        asked.scan.to = bytes_text(to);
+    if (random_chance(&c->random, 200))
+        asked.scan.prefix = asked.key;
+    ticket->range = true;
+    if (whole && !asked.scan.keys_only && !asked.scan.count_only)
+        ticket->count = count;
+    if (!submit(c, &asked, &seq))
+        return false;
+    struct checker_operation get = {.read = true};
+    for (uint32_t i = 0; i < ticket->count; i++) {
+        size_t number = note_asked(c, keys[i], &get, seq, timeout_ms);
+        c->world->history.items[number].op.session = 0; /* it has no order with the others */
+    }
+    act(c);
+    return true;
+}
+
+static bool ask_something(struct caller *c, uint32_t key, uint64_t timeout_ms)
+{
+    const struct knobs *k = &c->world->knobs;
+    struct checker_operation op = make_up(c, key);
+    if (op.read && random_chance(&c->random, k->ranges_per_mille))
+        return ask_range(c, key, timeout_ms);
+    if (!op.read && random_chance(&c->random, k->batches_per_mille))
+        return ask_batch(c, key, timeout_ms);
+    return caller_ask(c, key, &op, timeout_ms, NULL);
+}
+
 static void on_thought(void *arg, uint64_t unused, uint64_t unused_too)
 {
     struct caller *c = arg;
@@ -553,11 +818,10 @@ static void on_thought(void *arg, uint64_t unused, uint64_t unused_too)
     uint32_t burst = (uint32_t)random_range(&c->random, 1, k->pipeline);
     uint32_t key = pick_key(c);
     while (burst-- > 0 && c->under_way < k->pipeline && c->wanted > 0) {
-        struct checker_operation op = make_up(c, key);
         uint64_t timeout_ms = random_range(&c->random, k->deadline_min_ms, k->deadline_max_ms);
         c->under_way++;
         c->wanted--;
-        if (!caller_ask(c, key, &op, timeout_ms, NULL)) {
+        if (!ask_something(c, key, timeout_ms)) {
             c->under_way--;
             c->wanted++;
             break;

@@ -24,6 +24,12 @@ void caller_stop(struct caller *c);
 bool caller_ask(struct caller *c, uint32_t key, const struct checker_operation *op,
                 uint64_t timeout_ms, size_t *ret_item);
 
+#define CALLER_BATCH_MAX 4
+
+/* Several writes as one, all on keys of one hash tag. False: its window is full. */
+bool caller_ask_batch(struct caller *c, const uint32_t *keys, struct checker_operation *ops,
+                      uint32_t count, uint64_t timeout_ms);
+
 /* What became of this item, which is in doubt? */
 void caller_ask_outcome(struct caller *c, size_t item);
 

@@ -98,7 +98,8 @@ void history_hear(struct world *w, size_t number, const struct history_heard *he
 void history_settle(struct world *w, size_t number, const struct history_heard *heard)
 {
     struct history_item *item = &w->history.items[number];
-    ENSURE(item->ended && item->op.outcome == CHECKER_IN_DOUBT);
+    if (!item->ended || item->op.outcome != CHECKER_IN_DOUBT)
+        return; /* settled meanwhile, with the batch it belongs to */
     if (heard->flags & ANSWER_IN_DOUBT)
         return;
     if (heard->status == STATUS_ABORTED) {
@@ -136,9 +137,11 @@ static void show_key(const struct checker_operation *ops, size_t count, size_t s
 static void resolve(struct world *w, const struct history_item *const *items,
                     struct checker_operation *ops, size_t count)
 {
+    char name[32];
+    history_key(items[0]->key, name);
     for (size_t i = 0; i < count; i++)
         if (ops[i].outcome == CHECKER_IN_DOUBT)
-            watch_resolve(w->watch, items[i]->client_id, items[i]->seq, &ops[i]);
+            watch_resolve(w->watch, items[i], bytes_text(name), &ops[i]);
 }
 
 static void judge_key(struct world *w, const struct history_item *const *items,

@@ -18,6 +18,10 @@ struct history_item {
     uint32_t client;
     uint64_t client_id, seq; /* the operation's id */
     struct checker_operation op;
+    /* One of batch_count that were asked as one, from batch_first on; 0: it was asked alone. */
+    size_t batch_first;
+    uint32_t batch_count;
+    enum status batch_status; /* DONE: of all together */
     bool ended;
     uint64_t deadline_ms; /* in the client's clock: it must have ended by then */
 };

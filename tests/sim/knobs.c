@@ -163,6 +163,8 @@ void knobs_draw(struct knobs *k, struct random *r)
     draw_workload(k, r);
     draw_weather(k, r);
     draw_troubles(k, r);
+    k->ranges_per_mille = random_chance(r, 400) ? 0 : (uint32_t)random_range(r, 0, 400);
+    k->batches_per_mille = random_chance(r, 400) ? 0 : (uint32_t)random_range(r, 0, 500);
 }
 
 static void print_weather(const char *name, const struct network_weather *w)

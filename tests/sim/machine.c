@@ -670,11 +670,12 @@ static void say_records(struct machine *m, uint64_t lsn, struct bytes records)
     static const char *const kinds[] = {"?",      "entry",    "truncate", "promise",
                                         "commit", "register", "install",  "close",
                                         "snapshot", "rows",   "switch",   "drop"};
+    struct effect effects[ENTRY_EFFECTS_MAX];
     struct record_view record;
     struct entry e;
     for (; record_next(&records, &record) == STATUS_OK; lsn++) {
         uint64_t number = 0;
-        if (record.kind == RECORD_ENTRY && record_entry_decode(record.body, &e) == STATUS_OK)
+        if (record.kind == RECORD_ENTRY && record_entry_decode(record.body, &e, effects) == STATUS_OK)
             number = e.seq;
         else
             record_decode_u64(record.body, &number);

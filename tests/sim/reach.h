@@ -65,7 +65,12 @@
     X(copies_ended,        "whole copies that took over") \
     X(copies_dropped,      "whole copies given up") \
     X(met,                 "disks that became known to enough others") \
-    X(refused_heartbeats,  "heartbeats of another disk or an old life")
+    X(refused_heartbeats,  "heartbeats of another disk or an old life") \
+    X(ranges,            "pages of a hash tag, or its count") \
+    X(range_rest,        "of them, with more behind them") \
+    X(batches,           "atomic batches that were done") \
+    X(batches_failed,    "atomic batches that changed nothing") \
+    X(batches_dropped,   "of both, answered again without their values")
 /* clang-format on */
 
 enum reach {

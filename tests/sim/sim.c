@@ -57,6 +57,9 @@ static const struct {
     {52, "two-left-out", "only the last epoch's members are waited for"},
     {53, "two-left-out", "a replica does not see that the primary waits for an addition"},
     {54, NULL, "the floor of a client is lost at a restart"},
+    {60, NULL, "an atomic batch goes on though a precondition is false"},
+    {61, NULL, "a page of a hash tag does not wait for what is dirty"},
+    {62, NULL, "a replica applies a part of an atomic batch first"},
 };
 #define MUTANTS_COUNT (sizeof mutants / sizeof mutants[0])
 

@@ -26,8 +26,9 @@ static void __attribute__((format(printf, 2, 3))) put(struct text *t, const char
 
 static const char *kind_of(uint32_t kind)
 {
-    static const char *const names[] = {"?", "read", "write", "outcome", "scan"};
-    return names[kind < 5 ? kind : 0];
+    static const char *const names[] = {"?",    "read",  "write", "outcome",
+                                        "scan", "range", "atomic"};
+    return names[kind <= KIND_LAST ? kind : 0];
 }
 
 static void show_request(struct text *t, const struct request *m)

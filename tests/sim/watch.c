@@ -10,17 +10,28 @@
 #include "tests/sim/map.h"
 #include "tests/sim/world.h"
 
+#define CHANGE_KEY_MAX 32 /* of the workload's keys */
+
 /* What is known of a committed entry. */
 struct truth {
     uint64_t epoch, hash; /* epoch 0: not committed, as far as known */
     enum entry_kind kind;
     enum status status;
     uint64_t client, client_seq;
-    bool has_effect, present; /* its effect leaves a value */
-    uint64_t expiry_ms;
-    uint64_t key_hash, value_hash;
+    size_t changes_first;   /* its effects, in the list of changes */
+    uint32_t changes_count;
     bool has_result;
     uint64_t result_hash;
+};
+
+/* One effect of a committed entry. */
+struct change {
+    uint32_t partition;
+    uint64_t seq;
+    bool present; /* it leaves a value */
+    uint64_t expiry_ms, key_hash, value_hash;
+    size_t key_size;
+    char key[CHANGE_KEY_MAX];
 };
 
 struct truths {
@@ -52,10 +63,22 @@ struct node_watch {
     uint64_t recovered_pending; /* entries that recovery found, and nobody said were committed */
 };
 
+struct bound {
+    size_t size;
+    char text[CHANGE_KEY_MAX + 1];
+};
+
+struct range {
+    struct bound tag, prefix, from, to;
+    bool count_only, keys_only;
+};
+
 /* An operation that a router sent to a node. */
 struct asked {
     enum operation_kind kind;
     bool part; /* a read of something else than the value */
+    struct range *range; /* what a RANGE asks for */
+    uint64_t committed;  /* of its partition, when it was sent */
     uint64_t client, seq;
     uint32_t partition;
     uint64_t key_hash;
@@ -79,6 +102,8 @@ struct watch {
     struct world *world;
     struct lapse *lapses;
     size_t lapses_count, lapses_capacity;
+    struct change *changes; /* in the order of each partition's log */
+    size_t changes_count, changes_capacity;
     const struct clustermap *map;
     struct truths *truths; /* by partition */
     struct config *configs; /* by partition */
@@ -152,7 +177,10 @@ void watch_destroy(struct watch **watch_p)
     }
     free(x->truths);
     free(x->configs);
+    for (size_t i = 0; i < x->asked_count; i++)
+        free(x->asked[i].range);
     free(x->asked);
+    free(x->changes);
     free(x->lapses);
     map_fini(&x->hashes);
     map_fini(&x->leaders);
@@ -228,8 +256,9 @@ static void log_add(struct disk_log *l, struct logged item)
 static void note_entry(struct watch *x, uint32_t node, uint64_t lsn, uint32_t partition,
                        struct bytes body)
 {
+    struct effect effects[ENTRY_EFFECTS_MAX];
     struct entry e;
-    if (record_entry_decode(body, &e) != STATUS_OK) {
+    if (record_entry_decode(body, &e, effects) != STATUS_OK) {
         world_fail(x->world, "I4", "node %u logs an entry that does not decode", node);
         return;
     }
@@ -370,7 +399,33 @@ void watch_recovered(struct watch *x, uint32_t node, const struct node *n, uint6
 
 /* ---------------------------------------------------------------- commits */
 
-static struct truth truth_of(const struct entry *e, uint64_t hash)
+static void note_change(struct watch *x, uint32_t partition, uint64_t seq, const struct effect *f)
+{
+    struct change c = {.partition = partition,
+                       .seq = seq,
+                       .present = f->kind == EFFECT_PUT,
+                       .expiry_ms = f->expiry_ms,
+                       .key_hash = hash_bytes(f->key),
+                       .value_hash = hash_bytes(f->value),
+                       .key_size = f->key.size};
+    ENSURE(f->key.size <= sizeof c.key);
+    memcpy(c.key, f->key.data, f->key.size);
+    x->changes = grow(x->changes, x->changes_count, &x->changes_capacity, sizeof *x->changes);
+    x->changes[x->changes_count++] = c;
+}
+
+/* What the entry did to the key; NULL: nothing. */
+static const struct change *change_of(const struct watch *x, const struct truth *t,
+                                      uint64_t key_hash)
+{
+    for (uint32_t i = 0; i < t->changes_count; i++)
+        if (x->changes[t->changes_first + i].key_hash == key_hash)
+            return &x->changes[t->changes_first + i];
+    return NULL;
+}
+
+static struct truth truth_of(struct watch *x, uint32_t partition, const struct entry *e,
+                             uint64_t hash)
 {
     struct truth t = {.epoch = e->epoch,
                       .hash = hash,
@@ -378,14 +433,11 @@ static struct truth truth_of(const struct entry *e, uint64_t hash)
                       .status = e->status,
                       .client = e->client,
                       .client_seq = e->client_seq,
-                      .has_effect = e->effects_count > 0,
-                      .has_result = (e->result_flags & RESULT_HAS_VALUE) != 0};
-    if (t.has_effect) {
-        t.present = e->effects[0].kind == EFFECT_PUT;
-        t.expiry_ms = e->effects[0].expiry_ms;
-        t.key_hash = hash_bytes(e->effects[0].key);
-        t.value_hash = hash_bytes(e->effects[0].value);
-    }
+                      .changes_first = x->changes_count,
+                      .changes_count = e->effects_count,
+                      .has_result = e->result_flags == RESULT_HAS_VALUE};
+    for (uint32_t i = 0; i < e->effects_count; i++)
+        note_change(x, partition, e->seq, &e->effects[i]);
     if (t.has_result)
         t.result_hash = hash_bytes(e->result);
     return t;
@@ -420,18 +472,15 @@ static void check_once(struct watch *x, uint32_t partition, const struct entry *
 }
 
 /* R7: a key goes only after its expiry, and the log says when. */
-static void note_lapse(struct watch *x, uint32_t partition, const struct entry *e)
+static void note_lapse(struct watch *x, uint32_t partition, const struct entry *e, struct bytes key)
 {
-    struct lapse l = {.key_hash = hash_bytes(e->effects[0].key),
+    struct lapse l = {.key_hash = hash_bytes(key),
                       .moment = ++x->world->history.moment,
                       .version = {e->epoch, e->seq},
                       .ptime = e->ptime};
-    const struct truth *before = NULL;
-    for (uint64_t seq = e->seq; seq-- > 0 && before == NULL;) {
-        const struct truth *t = truth_at(x, partition, seq);
-        if (t->has_effect && t->key_hash == l.key_hash)
-            before = t;
-    }
+    const struct change *before = NULL;
+    for (uint64_t seq = e->seq; seq-- > 0 && before == NULL;)
+        before = change_of(x, truth_at(x, partition, seq), l.key_hash);
     if (before == NULL || !before->present || before->expiry_ms == 0 ||
         before->expiry_ms > e->ptime)
         world_fail(x->world, "R7",
@@ -505,11 +554,11 @@ void watch_commit(struct watch *x, uint32_t node, uint32_t partition,
         world_fail(x->world, "I5", "node %u commits partition %u at %" PRIu64 " after %" PRIu64,
                    node, partition, e->seq, t->highest);
     t->list = grow(t->list, e->seq, &t->capacity, sizeof *t->list);
-    t->list[e->seq] = truth_of(e, hash);
+    t->list[e->seq] = truth_of(x, partition, e, hash);
     if (e->seq > t->highest)
         t->highest = e->seq;
-    if (e->kind == ENTRY_LAPSE)
-        note_lapse(x, partition, e);
+    for (uint32_t i = 0; e->kind == ENTRY_LAPSE && i < e->effects_count; i++)
+        note_lapse(x, partition, e, e->effects[i].key);
 }
 
 /* ---------------------------------------------------------------- turns */
@@ -578,6 +627,33 @@ static void note_promised(struct watch *x, const struct promised *m)
     }
 }
 
+static struct bound bound_of(struct bytes b)
+{
+    struct bound bound = {.size = b.size};
+    ENSURE(b.size <= sizeof bound.text);
+    memcpy(bound.text, b.size == 0 ? "" : (const char *)b.data, b.size);
+    return bound;
+}
+
+static struct range *range_of(struct bytes key, struct bytes body)
+{
+    struct arena arena;
+    struct scan_query q;
+    struct range *r = calloc(1, sizeof *r);
+    ENSURE(r != NULL);
+    arena_init(&arena);
+    arena_reset(&arena, 1u << 16);
+    ENSURE(codec_unpack_scan_query(body, &arena, &q) == STATUS_OK);
+    *r = (struct range){.tag = bound_of(partition_hash_tag(key)),
+                        .prefix = bound_of(q.prefix),
+                        .from = bound_of(q.from),
+                        .to = bound_of(q.to),
+                        .count_only = q.count_only,
+                        .keys_only = q.keys_only};
+    arena_fini(&arena);
+    return r;
+}
+
 static void note_batch(struct watch *x, const struct batch *m)
 {
     for (size_t i = 0; i < m->count; i++) {
@@ -588,8 +664,11 @@ static void note_batch(struct watch *x, const struct batch *m)
                           .key_hash = hash_bytes(m->keys[i])};
         struct outcome_query q;
         bool is_new;
+        if (a.kind == KIND_RANGE)
+            a.range = range_of(m->keys[i], m->operations[i]);
         if (m->keys[i].size > 0)
             a.partition = partition_of(partition_digest(m->keys[i]), x->map->partition_count);
+        a.committed = x->truths[a.partition].highest;
         if (a.kind == KIND_OUTCOME &&
             codec_unpack_outcome_query(m->operations[i], &q) == STATUS_OK) {
             a.client = q.client_id;
@@ -643,8 +722,9 @@ static void check_read_answer(struct watch *x, uint32_t node, const struct asked
                               const struct heard *h)
 {
     const struct truth *t = truth_at(x, a->partition, h->version.seq);
-    if (t->epoch == 0 || t->epoch != h->version.epoch || !t->has_effect || !t->present ||
-        t->key_hash != a->key_hash || (!a->part && t->value_hash != hash_bytes(h->value)))
+    const struct change *c = change_of(x, t, a->key_hash);
+    if (t->epoch == 0 || t->epoch != h->version.epoch || c == NULL || !c->present ||
+        (!a->part && c->value_hash != hash_bytes(h->value)))
         world_fail(x->world, "I6",
                    "node %u shows version (%" PRIu64 ",%" PRIu64
                    ") of a key of partition %u, which is not committed so",
@@ -655,6 +735,111 @@ static bool is_final(enum status s)
 {
     return s == STATUS_OK || s == STATUS_NOTFOUND || s == STATUS_CONDITION ||
            s == STATUS_NOTNUMBER || s == STATUS_OVERFLOW || s == STATUS_ABORTED;
+}
+
+static struct bytes view_of(const struct bound *b)
+{
+    return bytes_of(b->text, b->size);
+}
+
+/* Is the key one that the page must tell of? */
+static bool in_page(const struct range *r, struct bytes next, const struct change *c)
+{
+    struct bytes key = bytes_of(c->key, c->key_size), prefix = view_of(&r->prefix);
+    return bytes_equal(partition_hash_tag(key), view_of(&r->tag)) && key.size >= prefix.size &&
+           bytes_equal(bytes_of(key.data, prefix.size), prefix) &&
+           bytes_compare(key, view_of(&r->from)) >= 0 &&
+           (r->to.size == 0 || bytes_compare(key, view_of(&r->to)) < 0) &&
+           (next.size == 0 || bytes_compare(key, next) < 0);
+}
+
+/* Does row i of the page show what this change left? */
+static bool shows(const struct range *r, const struct scan_page *m, size_t i, const struct change *c)
+{
+    return bytes_equal(m->keys[i], bytes_of(c->key, c->key_size)) && m->seqs[i] == c->seq &&
+           (r->keys_only || hash_bytes(m->values[i]) == c->value_hash);
+}
+
+static bool shown(const struct range *r, const struct scan_page *m, const struct change *c)
+{
+    for (size_t i = 0; i < m->count; i++)
+        if (shows(r, m, i, c))
+            return true;
+    return false;
+}
+
+/* How far the committed log has been followed, for one page. */
+struct moment {
+    const struct change **newest; /* of each key that the page is about */
+    size_t keys_count;
+    size_t present, fitting; /* of them: there; there, and shown so */
+};
+
+static void follow_change(struct moment *at, const struct range *r, const struct scan_page *m,
+                          const struct change *c)
+{
+    size_t i = 0;
+    while (i < at->keys_count && at->newest[i]->key_hash != c->key_hash)
+        i++;
+    if (i == at->keys_count) {
+        at->keys_count++;
+    } else if (at->newest[i]->present) {
+        at->present--;
+        at->fitting -= shown(r, m, at->newest[i]);
+    }
+    at->newest[i] = c;
+    if (c->present) {
+        at->present++;
+        at->fitting += shown(r, m, c);
+    }
+}
+
+static bool fits_moment(const struct moment *at, const struct range *r, const struct scan_page *m)
+{
+    if (r->count_only)
+        return at->present == m->counted && m->count == 0;
+    return at->present == m->count && at->fitting == m->count;
+}
+
+/* Was there a place in the log, not before what was committed when the page was asked for, where all keys
+ * stood as it shows them? A page that shows a part of an atomic batch, or one key older than another, finds
+ * none. */
+static bool was_a_moment(const struct watch *x, const struct asked *a, const struct scan_page *m)
+{
+    struct moment at = {.newest = calloc(x->changes_count + 1, sizeof *at.newest)};
+    ENSURE(at.newest != NULL);
+    uint64_t seq = 0;
+    bool fits = false;
+    for (size_t i = 0; i < x->changes_count && !fits; i++) {
+        const struct change *c = &x->changes[i];
+        if (c->partition != a->partition || !in_page(a->range, m->next, c))
+            continue;
+        fits = c->seq != seq && c->seq > a->committed && fits_moment(&at, a->range, m);
+        seq = c->seq;
+        if (!fits)
+            follow_change(&at, a->range, m, c);
+    }
+    fits = fits || fits_moment(&at, a->range, m);
+    free(at.newest);
+    return fits;
+}
+
+static void check_page(struct watch *x, uint32_t node, const struct asked *a, struct bytes value)
+{
+    struct arena arena;
+    struct scan_page m;
+    arena_init(&arena);
+    arena_reset(&arena, 1u << 16);
+    bool ok = codec_unpack_scan_page(value, &arena, &m) == STATUS_OK;
+    for (size_t i = 1; ok && i < m.count; i++)
+        ok = bytes_compare(m.keys[i - 1], m.keys[i]) < 0;
+    if (!ok || !was_a_moment(x, a, &m))
+        world_fail(x->world, "I7",
+                   "node %u shows a page of a hash tag of partition %u that was never so", node,
+                   a->partition);
+    x->world->reached[REACH_ranges]++;
+    x->world->reached[REACH_range_rest] += ok && m.next.size > 0;
+    arena_fini(&arena);
 }
 
 static void check_results(struct watch *x, uint32_t node, const struct answer *m)
@@ -671,10 +856,12 @@ static void check_results(struct watch *x, uint32_t node, const struct answer *m
         }
         const struct asked *a = &x->asked[*index];
         x->world->reached[REACH_too_old] += h.status == STATUS_TOOOLD;
-        if ((a->kind == KIND_WRITE || a->kind == KIND_OUTCOME) && is_final(h.status))
+        if ((message_writes(a->kind) || a->kind == KIND_OUTCOME) && is_final(h.status))
             check_write_answer(x, node, a, &h);
         if (a->kind == KIND_READ && h.status == STATUS_OK)
             check_read_answer(x, node, a, &h);
+        if (a->kind == KIND_RANGE && h.status == STATUS_OK)
+            check_page(x, node, a, h.value);
     }
 }
 
@@ -770,26 +957,30 @@ static void judge_item(struct watch *x, const struct history_item *item)
         world_fail(x->world, "I6",
                    "client %u heard that operation %" PRIu64 " was done, but it is not committed",
                    item->client, item->seq);
+    enum status heard = item->batch_count > 0 ? item->batch_status : item->op.status;
     if (item->op.outcome == CHECKER_DONE && happened &&
-        (t->status != item->op.status ||
+        (t->status != heard ||
          !version_same(item->op.version, t->epoch, *place & 0xffffffffffu)))
         world_fail(x->world, "I8",
                    "client %u heard %s (%" PRIu64 ",%" PRIu64 ") of operation %" PRIu64
                    ", committed is %s",
-                   item->client, status_name(item->op.status), item->op.version.epoch,
+                   item->client, status_name(heard), item->op.version.epoch,
                    item->op.version.seq, item->seq, status_name(t->status));
 }
 
-void watch_resolve(const struct watch *x, uint64_t client, uint64_t seq,
+void watch_resolve(const struct watch *x, const struct history_item *item, struct bytes key,
                    struct checker_operation *op)
 {
-    const uint64_t *place = map_get(&x->operations, client, seq);
+    const uint64_t *place = map_get(&x->operations, item->client_id, item->seq);
     op->outcome = CHECKER_NOT_DONE;
     if (place == NULL)
         return;
     uint64_t at = *place & 0xffffffffffu;
     const struct truth *t = truth_at(x, (uint32_t)(*place >> 40), at);
     if (t->kind != ENTRY_WRITE)
+        return;
+    /* The entry has one status for all of a batch: on this key it had an effect, or did not matter. */
+    if (item->batch_count > 0 && change_of(x, t, hash_bytes(key)) == NULL)
         return;
     op->outcome = CHECKER_DONE;
     op->returned = UINT64_MAX;

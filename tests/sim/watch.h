@@ -63,9 +63,10 @@ size_t watch_lapses(const struct watch *x, struct bytes key, struct checker_oper
 /* Of all keys. */
 size_t watch_lapses_count(const struct watch *x);
 
-/* What became of a client's write in doubt, for a history that cannot be judged without: op is
- * NOT_DONE, or DONE at some time, with the status and version of its entry. */
-void watch_resolve(const struct watch *x, uint64_t client, uint64_t seq,
+/* What became of a client's write in doubt, for a history that cannot be judged without: op, item's on
+ * key, is NOT_DONE, or DONE at some time, with the status and version of its entry. */
+struct history_item;
+void watch_resolve(const struct watch *x, const struct history_item *item, struct bytes key,
                    struct checker_operation *op);
 
 /* Highest committed position of a partition, as far as anybody knows. */

@@ -56,6 +56,8 @@ struct knobs {
     uint32_t reads_per_mille, deletes_per_mille, increments_per_mille, conditions_per_mille;
     uint32_t expiries_per_mille;
     uint32_t parts_per_mille; /* appends, set ranges, decimal increments */
+    uint32_t ranges_per_mille;  /* of the reads, those of a whole hash tag */
+    uint32_t batches_per_mille; /* of the writes, those of several keys at once */
     uint32_t outcome_per_mille; /* of the writes in doubt, ask what became of them */
     uint64_t think_max_us, deadline_min_ms, deadline_max_ms;
     uint32_t value_size_max;

@@ -118,8 +118,10 @@ static struct outcome write_one(struct fake *f, struct bytes key, struct bytes p
 }
 
 /* The cursor is the number of keys seen, in one octet. */
-static struct outcome scan_one(struct fake *f, struct bytes cursor)
+static struct outcome scan_one(struct fake *f, struct bytes cursor, struct bytes part)
 {
+    struct scan_query q;
+    assert_int_equal(codec_unpack_scan_query(part, &f->arena, &q), STATUS_OK);
     size_t from = cursor.size == 0 ? 0 : cursor.data[0], count = 0;
     struct bytes keys[PAGE_KEYS], values[PAGE_KEYS];
     uint64_t epochs[PAGE_KEYS], seqs[PAGE_KEYS];
@@ -131,12 +133,74 @@ static struct outcome scan_one(struct fake *f, struct bytes cursor)
         seqs[count] = e->seq;
     }
     uint8_t next = (uint8_t)(from + count);
-    struct scan_page page = {count,  keys,
-                             values, epochs,
-                             seqs,   next < f->entries_count ? bytes_of(&next, 1) : BYTES_EMPTY};
+    struct scan_page page = {.count = count,
+                             .keys = keys,
+                             .values = values,
+                             .epochs = epochs,
+                             .seqs = seqs};
+    if (next < f->entries_count)
+        page.next = bytes_of(&next, 1);
+    if (q.count_only) {
+        page.counted = page.count;
+        page.count = 0;
+    }
     buffer_clear(&f->page);
     assert_int_equal(codec_pack_scan_page(&page, &f->page), STATUS_OK);
     return (struct outcome){STATUS_OK, ANSWER_VALUE, 0, buffer_view(&f->page)};
+}
+
+/* Keys were put in the order of their bytes, and all have one hash tag. */
+static struct outcome range_one(struct fake *f, struct bytes part)
+{
+    struct scan_query q;
+    assert_int_equal(codec_unpack_scan_query(part, &f->arena, &q), STATUS_OK);
+    struct bytes keys[PAGE_KEYS], values[PAGE_KEYS];
+    uint64_t epochs[PAGE_KEYS] = {1, 1, 1}, seqs[PAGE_KEYS];
+    struct scan_page page = {.keys = keys, .values = values, .epochs = epochs, .seqs = seqs};
+    char next[40];
+    for (size_t i = 0; i < f->entries_count; i++) {
+        const struct stored *e = &f->entries[i];
+        struct bytes key = bytes_of(e->key, e->key_size);
+        if (bytes_compare(key, q.from) < 0 ||
+            (q.to.size > 0 && bytes_compare(key, q.to) >= 0))
+            continue;
+        if (page.count + page.counted == PAGE_KEYS) {
+            page.next = bytes_of(next, strlen(next) + 1);
+            break;
+        }
+        snprintf(next, sizeof next, "%.*s", (int)e->key_size, e->key);
+        if (q.count_only) {
+            page.counted++;
+            continue;
+        }
+        keys[page.count] = key;
+        values[page.count] = q.keys_only ? BYTES_EMPTY : value_of(e);
+        seqs[page.count++] = e->seq;
+    }
+    buffer_clear(&f->page);
+    assert_int_equal(codec_pack_scan_page(&page, &f->page), STATUS_OK);
+    return (struct outcome){STATUS_OK, ANSWER_VALUE, 0, buffer_view(&f->page)};
+}
+
+/* A batch of which the second one fails when the first one puts "fail". */
+static struct outcome atomic_one(struct fake *f, struct bytes part)
+{
+    struct atomic_batch batch;
+    struct write first;
+    assert_int_equal(codec_unpack_atomic_batch(part, &f->arena, &batch), STATUS_OK);
+    assert_int_equal(batch.count, 2);
+    assert_int_equal(codec_unpack_write(batch.operations[0], &f->arena, &first), STATUS_OK);
+    bool fails = bytes_equal(first.value, bytes_text("fail"));
+    uint32_t statuses[] = {STATUS_OK, fails ? STATUS_CONDITION : STATUS_NOTFOUND};
+    uint32_t flags[] = {ANSWER_VALUE, 0};
+    struct bytes values[] = {bytes_text("was"), BYTES_EMPTY};
+    for (size_t i = 0; i < batch.count && !fails; i++)
+        write_one(f, batch.keys[i], batch.operations[i]);
+    struct atomic_answer answer = {2, statuses, flags, values, false};
+    buffer_clear(&f->page);
+    assert_int_equal(codec_pack_atomic_answer(&answer, &f->page), STATUS_OK);
+    return (struct outcome){fails ? STATUS_CONDITION : STATUS_OK, ANSWER_VALUE, f->seq,
+                            buffer_view(&f->page)};
 }
 
 static struct outcome do_one(struct fake *f, uint32_t kind, struct bytes key, struct bytes part)
@@ -148,7 +212,11 @@ static struct outcome do_one(struct fake *f, uint32_t kind, struct bytes key, st
     if (kind == KIND_WRITE)
         return write_one(f, key, part);
     if (kind == KIND_SCAN)
-        return scan_one(f, key);
+        return scan_one(f, key, part);
+    if (kind == KIND_RANGE)
+        return range_one(f, part);
+    if (kind == KIND_ATOMIC)
+        return atomic_one(f, part);
     if (kind == KIND_OUTCOME)
         return (struct outcome){.status = STATUS_ABORTED};
     struct stored *e = entry_of(f, key);
@@ -485,6 +553,145 @@ static void test_client__a_scan_walks_over_all_pages(void **state)
     fake_destroy(f);
 }
 
+static void put_five(struct duet_client *c)
+{
+    char name[16];
+    for (int i = 0; i < 5; i++) {
+        snprintf(name, sizeof name, "{t}%d", i);
+        assert_int_equal(duet_put(c, duet_text(name), duet_text(name), NULL, NULL, NULL), DUET_OK);
+    }
+}
+
+static void test_client__a_range_goes_through_all_pages_in_order(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new();
+    struct duet_client *c = open_to(f->address, "5000");
+    struct duet_error error;
+    struct duet_slice key, value;
+    put_five(c);
+    struct duet_range range = {.tag = duet_text("{t}"), .from = duet_text("{t}1")};
+    struct duet_scan *scan = duet_range_open(c, &range, &error);
+    for (int i = 1; i < 5; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "{t}%d", i);
+        assert_int_equal(duet_scan_next(scan, &key, &value, NULL, &error), DUET_OK);
+        assert_slice(key, name);
+        assert_slice(value, name);
+        assert_true(duet_scan_progress(scan) == (i < 4 ? 0 : 1));
+    }
+    assert_int_equal(duet_scan_next(scan, &key, &value, NULL, &error), DUET_NOTFOUND);
+    duet_scan_close(&scan);
+    assert_null(duet_range_open(c, &(struct duet_range){.prefix = duet_text("{t}")}, &error));
+    assert_int_equal(error.code, DUET_USAGE);
+    duet_close(&c);
+    fake_destroy(f);
+}
+
+static void test_client__keys_are_counted_without_being_sent(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new();
+    struct duet_client *c = open_to(f->address, "5000");
+    struct duet_error error;
+    uint64_t count = 99;
+    put_five(c);
+    struct duet_range range = {.tag = duet_text("{t}"), .to = duet_text("{t}4")};
+    assert_int_equal(duet_range_count(c, &range, &count, &error), DUET_OK);
+    assert_int_equal(count, 4);
+    struct duet_scan *scan = duet_scan_open(c, true, &error);
+    assert_int_equal(duet_scan_next(scan, NULL, NULL, NULL, &error), DUET_OK);
+    count = 0;
+    while (duet_scan_count(scan, &count, &error) == DUET_OK)
+        ;
+    assert_int_equal(count, 4); /* one was given already */
+    duet_scan_close(&scan);
+    duet_close(&c);
+    fake_destroy(f);
+}
+
+static void test_client__clearing_leaves_what_was_written_since(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new();
+    struct duet_client *c = open_to(f->address, "5000");
+    struct duet_error error;
+    uint64_t deleted = 0;
+    put_five(c);
+    struct duet_range range = {.tag = duet_text("{t}"), .keys_only = true};
+    struct duet_scan *scan = duet_range_open(c, &range, &error);
+    assert_int_equal(duet_scan_next(scan, NULL, NULL, NULL, &error), DUET_OK); /* a page is here */
+    assert_int_equal(duet_put(c, duet_text("{t}1"), duet_text("new"), NULL, NULL, &error), DUET_OK);
+    assert_int_equal(duet_scan_clear(scan, &deleted, &error), DUET_OK);
+    assert_int_equal(deleted, 2);
+    duet_scan_close(&scan);
+    struct duet_result *result;
+    assert_int_equal(duet_get(c, duet_text("{t}1"), &result, &error), DUET_OK);
+    duet_result_free(&result);
+    assert_int_equal(duet_range_clear(c, &range, &deleted, &error), DUET_OK);
+    assert_int_equal(deleted, 3);
+    duet_close(&c);
+    fake_destroy(f);
+}
+
+static void test_client__an_atomic_batch_tells_of_each_and_of_all(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new();
+    struct duet_client *c = open_to(f->address, "5000");
+    struct duet_error error;
+    struct duet_result *results[2];
+    struct duet_operation ops[] = {
+        {.kind = DUET_PUT, .key = duet_text("{t}a"), .value = duet_text("v"), .want = DUET_WANT_OLD},
+        {.kind = DUET_DEL, .key = duet_text("{t}b")}};
+    assert_int_equal(duet_atomic(c, ops, 2, results, &error), DUET_OK);
+    assert_int_equal(duet_result_code(results[0]), DUET_OK);
+    assert_slice(duet_result_value(results[0]), "was");
+    assert_int_equal(duet_result_code(results[1]), DUET_NOTFOUND);
+    assert_false(duet_result_has_value(results[1]));
+    assert_int_equal(duet_result_id(results[0]).seq, duet_result_id(results[1]).seq);
+    duet_result_free(&results[0]);
+    duet_result_free(&results[1]);
+    ops[0].value = duet_text("fail");
+    assert_int_equal(duet_atomic(c, ops, 2, results, &error), DUET_CONDITION);
+    assert_int_equal(error.code, DUET_CONDITION);
+    assert_int_equal(duet_result_code(results[0]), DUET_OK);
+    assert_int_equal(duet_result_code(results[1]), DUET_CONDITION);
+    duet_result_free(&results[0]);
+    duet_result_free(&results[1]);
+    atomic_store(&f->refusals, 1000000);
+    ops[0].timeout_ms = 50;
+    assert_int_equal(duet_atomic(c, ops, 2, results, &error), DUET_BUSY);
+    assert_int_equal(duet_result_code(results[1]), DUET_BUSY);
+    duet_result_free(&results[0]);
+    duet_result_free(&results[1]);
+    duet_close(&c);
+    fake_destroy(f);
+}
+
+static void test_client__what_cannot_be_a_batch_is_not_sent(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new();
+    struct duet_client *c = open_to(f->address, "5000");
+    struct duet_error error;
+    struct duet_result *results[2];
+    struct duet_operation ops[] = {{.kind = DUET_PUT, .key = duet_text("{t}a")},
+                                   {.kind = DUET_DEL, .key = duet_text("{u}b")}};
+    assert_int_equal(duet_atomic(c, ops, 2, results, &error), DUET_USAGE);
+    assert_null(results[0]);
+    assert_int_equal(duet_atomic(c, ops, 0, NULL, &error), DUET_USAGE);
+    ops[1] = (struct duet_operation){.kind = DUET_GET, .key = duet_text("{t}b")};
+    assert_int_equal(duet_atomic(c, ops, 2, results, &error), DUET_USAGE);
+    void *large = calloc(1, ATOMIC_BYTES_MAX);
+    ops[0].value = duet_bytes(large, ATOMIC_BYTES_MAX);
+    assert_int_equal(duet_atomic(c, ops, 1, results, &error), DUET_TOOBIG);
+    assert_int_equal(atomic_load(&f->operations), 0);
+    free(large);
+    duet_close(&c);
+    fake_destroy(f);
+}
+
 static void count_ok(const struct duet_result *result, void *user)
 {
     if (duet_result_code(result) == DUET_OK)
@@ -723,6 +930,11 @@ int main(void)
         cmocka_unit_test(test_client__any_operation_can_be_waited_for),
         cmocka_unit_test(test_client__many_keys_come_in_the_order_asked_for),
         cmocka_unit_test(test_client__a_scan_walks_over_all_pages),
+        cmocka_unit_test(test_client__a_range_goes_through_all_pages_in_order),
+        cmocka_unit_test(test_client__keys_are_counted_without_being_sent),
+        cmocka_unit_test(test_client__clearing_leaves_what_was_written_since),
+        cmocka_unit_test(test_client__an_atomic_batch_tells_of_each_and_of_all),
+        cmocka_unit_test(test_client__what_cannot_be_a_batch_is_not_sent),
         cmocka_unit_test(test_client__what_gathers_travels_together),
         cmocka_unit_test(test_client__threads_may_share_it),
         cmocka_unit_test(test_client__refusals_are_tried_again),

@@ -327,6 +327,29 @@ static enum status sample_expiry(struct buffer *out)
     return codec_pack_expiry(&(struct expiry){1700000000000, 300}, out);
 }
 
+static enum status sample_atomic_batch(struct buffer *out)
+{
+    const struct atomic_batch m = {.count = 2,
+                                   .keys = BYTES(TEXT("{t}a"), TEXT("{t}b")),
+                                   .operations = BYTES(TEXT("\x10\x01"), NO_BYTES)};
+    return codec_pack_atomic_batch(&m, out);
+}
+
+static enum status sample_atomic_answer(struct buffer *out)
+{
+    const struct atomic_answer m = {.count = 2,
+                                    .statuses = U32(STATUS_OK, STATUS_NOTFOUND),
+                                    .flags = U32(ANSWER_VALUE, 0),
+                                    .values = BYTES(TEXT("red"), NO_BYTES)};
+    return codec_pack_atomic_answer(&m, out);
+}
+
+static enum status sample_atomic_dropped(struct buffer *out)
+{
+    const struct atomic_answer m = {.count = 2, .statuses = U32(0, 0), .dropped = true};
+    return codec_pack_atomic_answer(&m, out);
+}
+
 static enum status sample_outcome_query(struct buffer *out)
 {
     return codec_pack_outcome_query(&(struct outcome_query){0xc1, 301, 9}, out);
@@ -334,7 +357,16 @@ static enum status sample_outcome_query(struct buffer *out)
 
 static enum status sample_scan_query(struct buffer *out)
 {
-    return codec_pack_scan_query(&(struct scan_query){100, 65536, true}, out);
+    return codec_pack_scan_query(&(struct scan_query){100, 65536, .keys_only = true}, out);
+}
+
+static enum status sample_range_query(struct buffer *out)
+{
+    const struct scan_query m = {.count_only = true,
+                                 .prefix = TEXT("{t}:"),
+                                 .from = TEXT("{t}:b\0"),
+                                 .to = TEXT("{t}:d")};
+    return codec_pack_scan_query(&m, out);
 }
 
 static enum status sample_scan_page(struct buffer *out)
@@ -348,6 +380,12 @@ static enum status sample_scan_page(struct buffer *out)
         .next = TEXT("\x3a\x7b\xd3\xe2\x36\x0a\x3d\x29"
                      "b"),
     };
+    return codec_pack_scan_page(&m, out);
+}
+
+static enum status sample_count_page(struct buffer *out)
+{
+    const struct scan_page m = {.next = TEXT("{t}:c\0"), .counted = 300};
     return codec_pack_scan_page(&m, out);
 }
 
@@ -446,12 +484,14 @@ AGAIN_SIMPLE(ack)
 AGAIN(again_registry, struct registry_message, codec_unpack_registry(in, arena, &m),
       codec_pack_registry(&m, out))
 AGAIN_SIMPLE(write)
+AGAIN_SIMPLE(atomic_batch)
+AGAIN_SIMPLE(atomic_answer)
 AGAIN(again_outcome_query, struct outcome_query, codec_unpack_outcome_query(in, &m),
       codec_pack_outcome_query(&m, out))
 AGAIN(again_read_query, enum read_part, codec_unpack_read_query(in, &m),
       codec_pack_read_query(m, out))
 AGAIN(again_expiry, struct expiry, codec_unpack_expiry(in, &m), codec_pack_expiry(&m, out))
-AGAIN(again_scan_query, struct scan_query, codec_unpack_scan_query(in, &m),
+AGAIN(again_scan_query, struct scan_query, codec_unpack_scan_query(in, arena, &m),
       codec_pack_scan_query(&m, out))
 AGAIN_SIMPLE(scan_page)
 AGAIN_SIMPLE(cluster_value)
@@ -517,10 +557,18 @@ static const struct door {
      "070000037205000900000a7a0600ff0702000082010500090b00008a0105004d4e0000"},
     {"write", true, sample_write, again_write, "0803100418022204726564002805300438114204626c7565"},
     {"write_more", true, sample_write_more, again_write, "0808100848ac025080d095ffbc315805"},
+    {"atomic_batch", true, sample_atomic_batch, again_atomic_batch,
+     "0a047b747d610a047b747d62120210011200"},
+    {"atomic_answer", true, sample_atomic_answer, again_atomic_answer,
+     "0a020001120208001a037265641a00"},
+    {"atomic_dropped", true, sample_atomic_dropped, again_atomic_answer, "0a0200002001"},
     {"read_query", true, sample_read_query, again_read_query, "0801"},
     {"expiry", true, sample_expiry, again_expiry, "0880d095ffbc3110ac02"},
     {"outcome_query", true, sample_outcome_query, again_outcome_query, "09c10000000000000010ad021809"},
     {"scan_query", true, sample_scan_query, again_scan_query, "0864108080041801"},
+    {"range_query", true, sample_range_query, again_scan_query,
+     "20012a047b747d3a32067b747d3a62003a057b747d3a64"},
+    {"count_page", true, sample_count_page, again_scan_page, "2a067b747d3a630030ac02"},
     {"scan_page", true, sample_scan_page, again_scan_page,
      "0a056170706c650a0162120372656412001a020404220211122a093a7bd3e2360a3d2962"},
     {"cluster_value", true, sample_cluster_value, again_cluster_value,
@@ -876,9 +924,9 @@ static void test_codec__arrays_of_different_lengths_are_refused(void **state)
 static void test_codec__unknown_kinds_and_flags_of_a_request_are_refused(void **state)
 {
     struct fixture *f = *state;
-    assert_int_equal(REQUEST_STATUS(f, "\x3a\x01\x04"), STATUS_OK);
+    assert_int_equal(REQUEST_STATUS(f, "\x3a\x01\x06"), STATUS_OK);
     assert_int_equal(REQUEST_STATUS(f, "\x3a\x01\x00"), STATUS_MALFORMED);
-    assert_int_equal(REQUEST_STATUS(f, "\x3a\x01\x05"), STATUS_MALFORMED);
+    assert_int_equal(REQUEST_STATUS(f, "\x3a\x01\x07"), STATUS_MALFORMED);
     assert_int_equal(REQUEST_STATUS(f, "\x30\x01\x3a\x01\x01"), STATUS_OK);
     assert_int_equal(REQUEST_STATUS(f, "\x30\x02\x3a\x01\x01"), STATUS_MALFORMED);
 }
@@ -936,9 +984,17 @@ static void test_codec__a_write_that_is_not_understood_is_refused(void **state)
     assert_int_equal(write_status(f, "\x08\x0a", 2), STATUS_MALFORMED); /* precondition */
     assert_int_equal(write_status(f, "\x18\x03", 2), STATUS_MALFORMED); /* want */
     assert_int_equal(write_status(f, "\x78\x01", 2), STATUS_MALFORMED); /* field 15 */
+    struct atomic_batch batch;
+    assert_int_equal(codec_unpack_atomic_batch(bytes_text("\x0a\x01k"), &f->arena, &batch), STATUS_OK);
+    assert_int_equal(codec_unpack_atomic_batch(BYTES_EMPTY, &f->arena, &batch), STATUS_MALFORMED);
+    assert_int_equal(codec_unpack_atomic_batch(bytes_text("\x0a\x01k\x18\x01"), &f->arena, &batch),
+                     STATUS_MALFORMED); /* field 3 */
     struct scan_query query;
-    assert_int_equal(codec_unpack_scan_query(bytes_of("\x08\x01", 2), &query), STATUS_OK);
-    assert_int_equal(codec_unpack_scan_query(bytes_of("\x78\x01", 2), &query), STATUS_MALFORMED);
+    assert_int_equal(codec_unpack_scan_query(bytes_of("\x08\x01", 2), &f->arena, &query), STATUS_OK);
+    assert_int_equal(codec_unpack_scan_query(bytes_of("\x40\x01", 2), &f->arena, &query),
+                     STATUS_MALFORMED); /* field 8 */
+    assert_int_equal(codec_unpack_scan_query(bytes_of("\x78\x01", 2), &f->arena, &query),
+                     STATUS_MALFORMED);
     enum read_part part;
     assert_int_equal(codec_unpack_read_query(bytes_of("\x08\x01", 2), &part), STATUS_OK);
     assert_int_equal(codec_unpack_read_query(bytes_of("\x08\x09", 2), &part), STATUS_MALFORMED);
@@ -1018,6 +1074,8 @@ static void test_codec__fields_out_of_bounds_are_refused(void **state)
         {"map", TEXT("\x0a\x03\x0a\x01x"), TEXT("\x0a\x02\x10\x01")}, /* a register's name */
         {"status", TEXT("\x1a\x01x\x22\x01\x01"), TEXT("\x1a\x01x")},
         {"scan_page", TEXT("\x0a\x01k"), TEXT("\x0a\x00")},
+        {"atomic_batch", TEXT("\x0a\x01k\x12\x00"), TEXT("\x0a\x01k\x12\x00\x12\x00")},
+        {"atomic_answer", TEXT("\x0a\x02\0\0\x12\x02\0\x08"), TEXT("\x0a\x02\0\0\x12\x01\x08")},
         {"partition_value", TEXT("\x18\xff\x07"), TEXT("\x18\x80\x08")}, /* primary */
         {"partition_value", TEXT("\x22\x02\xff\x07"), TEXT("\x22\x02\x80\x08")},
         {"partition_value", TEXT("\x32\x02\xff\x07"), TEXT("\x32\x02\x80\x08")},
@@ -1058,6 +1116,9 @@ static void test_codec__texts_that_are_too_long_are_refused(void **state)
         {"node_value", 0x22, NAME_SIZE_MAX - 1},
         {"node_value", 0x2a, NAME_SIZE_MAX - 1},
         {"scan_page", 0x0a, KEY_SIZE_MAX},
+        {"scan_query", 0x2a, KEY_SIZE_MAX},
+        {"scan_query", 0x32, KEY_SIZE_MAX + 1},
+        {"scan_query", 0x3a, KEY_SIZE_MAX + 1},
         {"scan_page", 0x2a, KEY_SIZE_MAX + 8},
         {"hello", 0x42, 1024},
         {"hello", 0x4a, 1024},

@@ -103,11 +103,12 @@ static void test_completion__a_later_judged_write_on_the_same_key_overtakes(void
     apply(c, e);
     apply(c, aborted);
     struct completion *loaded = reload(c);
-    assert_true(completion_overtaken(loaded, 7, 4, 77));
-    assert_false(completion_overtaken(loaded, 7, 4, 76)); /* another key */
-    assert_false(completion_overtaken(loaded, 7, 4, 78)); /* never judged */
-    assert_false(completion_overtaken(loaded, 7, 6, 77)); /* it is the later one */
-    assert_false(completion_overtaken(loaded, 8, 4, 77)); /* another client */
+    assert_true(completion_overtaken(loaded, 7, 4, (uint64_t[]){77}, 1));
+    assert_false(completion_overtaken(loaded, 7, 4, (uint64_t[]){76}, 1)); /* another key */
+    assert_false(completion_overtaken(loaded, 7, 4, (uint64_t[]){78}, 1)); /* never judged */
+    assert_false(completion_overtaken(loaded, 7, 6, (uint64_t[]){77}, 1)); /* it is the later one */
+    assert_true(completion_overtaken(loaded, 7, 4, (uint64_t[]){1, 77}, 2)); /* one of several */
+    assert_false(completion_overtaken(loaded, 8, 4, (uint64_t[]){77}, 1)); /* another client */
     completion_destroy(&loaded);
     completion_destroy(&c);
 }

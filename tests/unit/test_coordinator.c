@@ -86,8 +86,8 @@ static uint32_t primary_of(struct world *w, const char *key)
 
 static const char *kind_word(uint32_t kind)
 {
-    static const char *const words[] = {"?", "get", "put", "outcome", "scan"};
-    return kind <= KIND_SCAN ? words[kind] : "?";
+    static const char *const words[] = {"?", "get", "put", "outcome", "scan", "range", "atomic"};
+    return kind <= KIND_ATOMIC ? words[kind] : "?";
 }
 
 static void found_map(struct world *w, uint32_t partition_count)
@@ -1138,6 +1138,30 @@ static void test_coordinator__at_the_deadline_a_write_with_an_open_attempt_is_in
     world_destroy(w);
 }
 
+static void test_coordinator__a_batch_is_one_operation_of_its_tag_and_in_doubt_as_a_whole(void **state)
+{
+    (void)state;
+    struct world *w = world_started();
+    ask_many(w, 1, 1, 20, &(struct ask){KIND_ATOMIC, "{apple}"}, 1);
+    ask_many(w, 1, 2, 40, &(struct ask){KIND_WRITE, "{apple}1"}, 1);
+    turn(w);
+    TRACE(w, "[  0] r > P atomic {apple} #1\n"
+             "[  0] r > P put {apple}1 #2\n");
+    assert_int_equal(coordinator_counters(w->c)->slots_used, 2);
+    assert_int_equal(coordinator_counters(w->c)->writes, 2);
+    answer(w, 1, STATUS_BUSY); /* it cannot go again: the later one may have been done */
+    turn(w);
+    pass(w, 20);
+    TRACE(w, "[ 20] r > c1 #1 BUSY\n");
+    ask_many(w, 1, 3, 20, &(struct ask){KIND_ATOMIC, "{apple}"}, 1);
+    turn(w);
+    forget(w);
+    pass(w, 40);
+    assert_int_equal(w->last_flags, ANSWER_RETRY | ANSWER_IN_DOUBT);
+    assert_int_equal(coordinator_counters(w->c)->in_doubt, 2);
+    world_destroy(w);
+}
+
 static void test_coordinator__a_refusal_after_a_lost_attempt_leaves_a_write_in_doubt(void **state)
 {
     (void)state;
@@ -1376,6 +1400,46 @@ static void test_coordinator__a_scan_skips_empty_partitions_by_itself_and_ends(v
     world_destroy(w);
 }
 
+static void test_coordinator__a_walk_that_counts_counts_in_all_partitions(void **state)
+{
+    (void)state;
+    struct world *w = world_started();
+    struct buffer b;
+    buffer_init(&b, 1 << 20);
+    assert_int_equal(codec_pack_scan_page(&(struct scan_page){.counted = 3}, &b), STATUS_OK);
+    ask_many(w, 1, 1, 0, &(struct ask){KIND_SCAN, ""}, 1);
+    turn(w);
+    answer_value(w, newest(w, 1), STATUS_OK, buffer_view(&b));
+    turn(w);
+    struct scan_page m = last_page(w);
+    assert_int_equal(m.counted, 3);
+    assert_int_equal(m.next.size, 8);
+    buffer_fini(&b);
+    world_destroy(w);
+}
+
+static void test_coordinator__a_range_ends_with_its_tag_and_keeps_its_place_among_writes(void **state)
+{
+    (void)state;
+    struct world *w = world_started();
+    struct buffer b;
+    buffer_init(&b, 1 << 20);
+    put(w, 1, 1, "{apple}:1");
+    ask_many(w, 1, 2, 0, &(struct ask){KIND_RANGE, "{apple}"}, 1);
+    put(w, 1, 3, "{apple}:2");
+    turn(w);
+    TRACE(w, "[  0] r > P put {apple}:1 #1\n"
+             "[  0] r > P range {apple} #2\n"
+             "[  0] r > P put {apple}:2 #3\n");
+    answer_value(w, newest(w, 2), STATUS_OK, page(w, "{apple}:1", "", &b));
+    turn(w);
+    struct scan_page m = last_page(w);
+    assert_int_equal(m.count, 1);
+    assert_int_equal(m.next.size, 0); /* not the next partition */
+    buffer_fini(&b);
+    world_destroy(w);
+}
+
 /* ---- Clients that leave, small questions -----------------------------------------------------*/
 
 static void test_coordinator__what_is_in_flight_for_a_client_that_left_ends_in_silence(void **state)
@@ -1485,6 +1549,8 @@ int main(void)
             test_coordinator__at_the_deadline_a_write_that_was_only_refused_is_not_done),
         cmocka_unit_test(
             test_coordinator__at_the_deadline_a_write_with_an_open_attempt_is_in_doubt),
+        cmocka_unit_test(
+            test_coordinator__a_batch_is_one_operation_of_its_tag_and_in_doubt_as_a_whole),
         cmocka_unit_test(test_coordinator__a_refusal_after_a_lost_attempt_leaves_a_write_in_doubt),
         cmocka_unit_test(
             test_coordinator__a_final_refusal_after_a_lost_attempt_leaves_a_write_in_doubt),
@@ -1497,6 +1563,9 @@ int main(void)
         cmocka_unit_test(test_coordinator__a_scan_goes_on_in_the_next_partition),
         cmocka_unit_test(test_coordinator__a_page_inside_a_partition_is_passed_on_as_it_is),
         cmocka_unit_test(test_coordinator__a_scan_skips_empty_partitions_by_itself_and_ends),
+        cmocka_unit_test(test_coordinator__a_walk_that_counts_counts_in_all_partitions),
+        cmocka_unit_test(
+            test_coordinator__a_range_ends_with_its_tag_and_keeps_its_place_among_writes),
         cmocka_unit_test(
             test_coordinator__what_is_in_flight_for_a_client_that_left_ends_in_silence),
         cmocka_unit_test(test_coordinator__hello_ping_map_and_status_are_answered),

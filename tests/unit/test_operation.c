@@ -27,6 +27,10 @@ static void test_operation__a_write_is_not_done_only_if_every_attempt_was_refuse
     assert_int_equal(operation_failure(&op), STATUS_INDOUBT);
     op = attempted(KIND_WRITE, 1, 0, STATUS_OK);
     assert_int_equal(operation_failure(&op), STATUS_INDOUBT);
+    op = attempted(KIND_ATOMIC, 2, 1, STATUS_BUSY);
+    assert_int_equal(operation_failure(&op), STATUS_INDOUBT);
+    op = attempted(KIND_ATOMIC, 2, 2, STATUS_BUSY);
+    assert_int_equal(operation_failure(&op), STATUS_BUSY);
 }
 
 static void test_operation__a_read_changes_nothing_and_is_never_in_doubt(void **state)
@@ -38,6 +42,8 @@ static void test_operation__a_read_changes_nothing_and_is_never_in_doubt(void **
     assert_int_equal(operation_failure(&op), STATUS_UNAVAILABLE);
     op = attempted(KIND_SCAN, 0, 0, STATUS_OK);
     assert_int_equal(operation_failure(&op), STATUS_TIMEOUT);
+    op = attempted(KIND_RANGE, 1, 1, STATUS_UNAVAILABLE);
+    assert_int_equal(operation_failure(&op), STATUS_UNAVAILABLE);
 }
 
 static void test_operation__a_question_for_an_outcome_without_answer_leaves_the_doubt(void **state)
@@ -117,13 +123,21 @@ static void test_operation__keys_and_bodies_have_their_limits(void **state)
     assert_int_equal(operation_check(KIND_WRITE, key, large, 1000), STATUS_OK);
     assert_int_equal(operation_check(KIND_WRITE, key, larger, 1000), STATUS_TOOBIG);
     assert_int_equal(operation_check(0, key, none, 1000), STATUS_UNSUPPORTED);
-    assert_int_equal(operation_check(5, key, none, 1000), STATUS_UNSUPPORTED);
+    assert_int_equal(operation_check(KIND_LAST + 1, key, none, 1000), STATUS_UNSUPPORTED);
     assert_int_equal(operation_check(UINT32_MAX, key, none, 1000), STATUS_UNSUPPORTED);
 }
 
 static void test_operation__a_cursor_is_empty_or_begins_with_a_digest(void **state)
 {
     (void)state;
+    struct bytes batch = bytes_of(octets, 1000 + 4097);
+    assert_int_equal(operation_check(KIND_ATOMIC, bytes_text("k"), batch, 1000), STATUS_OK);
+    batch.size = ATOMIC_BYTES_MAX; /* only its size is looked at */
+    assert_int_equal(operation_check(KIND_ATOMIC, bytes_text("k"), batch, 1000), STATUS_OK);
+    batch.size++;
+    assert_int_equal(operation_check(KIND_ATOMIC, bytes_text("k"), batch, 1000), STATUS_TOOBIG);
+    assert_int_equal(operation_check(KIND_RANGE, BYTES_EMPTY, BYTES_EMPTY, 1000), STATUS_USAGE);
+    assert_int_equal(operation_check(KIND_RANGE, bytes_text("{t}"), BYTES_EMPTY, 1000), STATUS_OK);
     assert_int_equal(operation_check(KIND_SCAN, BYTES_EMPTY, BYTES_EMPTY, 1000), STATUS_OK);
     assert_int_equal(operation_check(KIND_SCAN, bytes_of(octets, 7), BYTES_EMPTY, 1000),
                      STATUS_USAGE);

@@ -2,6 +2,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
@@ -15,8 +16,16 @@ static struct buffer new_buffer(void)
     return b;
 }
 
+static struct effect put_effects[2]; /* of entry_put(); room for one more */
+static struct effect room[ENTRY_EFFECTS_MAX];
+
 static struct entry entry_put(void)
 {
+    put_effects[0] = (struct effect){.kind = EFFECT_PUT,
+                                     .digest = 0x1122334455667788,
+                                     .expiry_ms = 9,
+                                     .key = bytes_text("apple"),
+                                     .value = bytes_text("red")};
     return (struct entry){
         .kind = ENTRY_WRITE,
         .status = STATUS_OK,
@@ -32,11 +41,7 @@ static struct entry entry_put(void)
         .result_flags = RESULT_HAS_VALUE,
         .result = bytes_text("old"),
         .effects_count = 1,
-        .effects = {{.kind = EFFECT_PUT,
-                     .digest = 0x1122334455667788,
-                     .expiry_ms = 9,
-                     .key = bytes_text("apple"),
-                     .value = bytes_text("red")}},
+        .effects = put_effects,
     };
 }
 
@@ -192,14 +197,15 @@ static void test_record__every_kind_of_entry_comes_back(void **state)
         {.kind = ENTRY_WRITE,
          .client = 1,
          .effects_count = 2,
-         .effects = {{.kind = EFFECT_DELETE, .key = bytes_text("a")},
-                     {.kind = EFFECT_PUT, .key = bytes_text("b")}}},
+         .effects = (struct effect[]){{.kind = EFFECT_DELETE, .key = bytes_text("a")},
+                                      {.kind = EFFECT_PUT, .key = bytes_text("b")}}},
         {.kind = ENTRY_EPOCH, .epoch = 4, .seq = 9},
         {.kind = ENTRY_LAPSE,
          .epoch = 4,
          .seq = 9,
          .effects_count = 1,
-         .effects = {{.kind = EFFECT_DELETE, .digest = 3, .key = bytes_text("pear")}}},
+         .effects = (struct effect[]){
+             {.kind = EFFECT_DELETE, .digest = 3, .key = bytes_text("pear")}}},
         {.kind = ENTRY_ABORTED, .status = STATUS_ABORTED, .client = 1, .client_seq = 2},
         {.kind = ENTRY_EXPIRE, .horizon = UINT64_MAX},
         {.kind = ENTRY_WRITE, .client = 1, .result_flags = RESULT_HAS_VALUE | RESULT_TRIMMED},
@@ -208,7 +214,7 @@ static void test_record__every_kind_of_entry_comes_back(void **state)
         struct buffer b = new_buffer();
         struct entry e;
         assert_int_equal(record_entry_encode(&entries[i], &b), STATUS_OK);
-        assert_int_equal(record_entry_decode(buffer_view(&b), &e), STATUS_OK);
+        assert_int_equal(record_entry_decode(buffer_view(&b), &e, room), STATUS_OK);
         assert_same_entry(&entries[i], &e);
         buffer_fini(&b);
     }
@@ -225,7 +231,7 @@ static void test_record__a_framed_entry_decodes_with_its_padding(void **state)
     struct record_view r;
     assert_int_equal(record_next(&rest, &r), STATUS_OK);
     assert_int_equal(r.body.size, 136);
-    assert_int_equal(record_entry_decode(r.body, &back), STATUS_OK);
+    assert_int_equal(record_entry_decode(r.body, &back, room), STATUS_OK);
     assert_same_entry(&e, &back);
     assert_true(bytes_equal(record_entry_trim(r.body), buffer_view(&body)));
     assert_int_equal(record_entry_hash(record_entry_trim(r.body), 11),
@@ -248,6 +254,41 @@ static void test_record__the_hash_depends_on_the_entry_and_on_all_before(void **
     assert_int_equal(hash, record_entry_hash(buffer_view(&a), 1));
     buffer_fini(&a);
     buffer_fini(&b);
+}
+
+static void test_record__the_largest_batch_comes_back_and_one_of_two_tags_does_not(void **state)
+{
+    (void)state;
+    struct effect effects[ENTRY_EFFECTS_MAX];
+    char keys[ENTRY_EFFECTS_MAX][8];
+    for (unsigned i = 0; i < ENTRY_EFFECTS_MAX; i++) {
+        snprintf(keys[i], sizeof keys[i], "{t}%u", i);
+        effects[i] = (struct effect){.kind = i % 2 == 0 ? EFFECT_PUT : EFFECT_DELETE,
+                                     .digest = 5,
+                                     .key = bytes_text(keys[i])};
+    }
+    struct entry e = {.kind = ENTRY_WRITE,
+                      .client = 1,
+                      .effects_count = ENTRY_EFFECTS_MAX,
+                      .effects = effects},
+                 back;
+    struct buffer b = new_buffer();
+    assert_int_equal(record_entry_encode(&e, &b), STATUS_OK);
+    assert_int_equal(record_entry_effects(buffer_view(&b)), ENTRY_EFFECTS_MAX);
+    assert_int_equal(record_entry_decode(buffer_view(&b), &back, room), STATUS_OK);
+    assert_same_entry(&e, &back);
+    b.data[96 + 8] ^= 1; /* the first effect's digest */
+    assert_int_equal(record_entry_decode(buffer_view(&b), &back, room), STATUS_CORRUPT);
+    buffer_fini(&b);
+}
+
+static void test_record__a_tags_hash_is_no_keys_hash(void **state)
+{
+    (void)state;
+    uint8_t octets[8];
+    bytes_put_le64(octets, 77);
+    assert_true(record_tag_hash(77) != record_key_hash(bytes_of(octets, 8)));
+    assert_true(record_tag_hash(77) != record_tag_hash(78));
 }
 
 static void test_record__small_bodies_come_back(void **state)
@@ -286,7 +327,7 @@ static enum status decode_copy(struct bytes b)
 {
     struct entry e;
     uint8_t *copy = exact_copy(b);
-    enum status s = record_entry_decode(bytes_of(copy, b.size), &e);
+    enum status s = record_entry_decode(bytes_of(copy, b.size), &e, room);
     struct bytes trimmed = record_entry_trim(bytes_of(copy, b.size));
     assert_true(trimmed.size <= b.size);
     /* What decodes is exactly what we would have written. */
@@ -324,7 +365,8 @@ static void test_record__flipped_bits_never_break_more_than_the_entry(void **sta
     (void)state;
     struct entry e = entry_put();
     e.effects_count = 2;
-    e.effects[1] = (struct effect){.kind = EFFECT_DELETE, .key = bytes_text("pear")};
+    e.effects[1] = (struct effect){
+        .kind = EFFECT_DELETE, .digest = e.effects[0].digest, .key = bytes_text("pear")};
     struct buffer b = new_buffer();
     assert_int_equal(record_entry_encode(&e, &b), STATUS_OK);
     for (size_t bit = 0; bit < b.size * 8; bit++) {
@@ -426,6 +468,8 @@ int main(void)
         cmocka_unit_test(test_record__every_kind_of_entry_comes_back),
         cmocka_unit_test(test_record__a_framed_entry_decodes_with_its_padding),
         cmocka_unit_test(test_record__the_hash_depends_on_the_entry_and_on_all_before),
+        cmocka_unit_test(test_record__the_largest_batch_comes_back_and_one_of_two_tags_does_not),
+        cmocka_unit_test(test_record__a_tags_hash_is_no_keys_hash),
         cmocka_unit_test(test_record__small_bodies_come_back),
         cmocka_unit_test(test_record__a_truncated_or_longer_entry_is_corrupt),
         cmocka_unit_test(test_record__flipped_bits_never_break_more_than_the_entry),

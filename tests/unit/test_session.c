@@ -192,6 +192,14 @@ static void put(struct world *w, const char *key)
     assert_int_equal(try_put(w, key, 0), STATUS_OK);
 }
 
+/* What is in it is the node's business. */
+static void atomic(struct world *w, const char *key)
+{
+    struct session_operation op = {
+        .kind = KIND_ATOMIC, .key = bytes_text(key), .atomic = bytes_text("batch")};
+    assert_int_equal(session_submit(w->s, w->now, &op, NULL), STATUS_OK);
+}
+
 static void get(struct world *w, const char *key)
 {
     struct session_operation op = {.kind = KIND_READ, .key = bytes_text(key)};
@@ -825,6 +833,65 @@ static void test_session__successors_of_a_retried_operation_are_held_back(void *
     world_end(w);
 }
 
+static void test_session__a_batch_has_its_place_among_all_writes_of_its_tag(void **state)
+{
+    (void)state;
+    struct world *w = world_ready(1);
+    put(w, "{t}a");
+    turn(w, 0);
+    ANSWERS(w, 0, {1, STATUS_BUSY, ANSWER_RETRY, NULL});
+    atomic(w, "{t}");
+    put(w, "{t}b");
+    put(w, "{u}a");
+    turn(w, 0);
+    EXPECT(w, "r0< 1:{t}a\nr0< 4:{u}a\n");
+    turn(w, 2 * SESSION_PAUSE_MIN_MS);
+    EXPECT(w, "r0< 1:{t}a 2:{t} 3:{t}b\n");
+    /* A batch whose successor on any of its keys was sent is over; so is a write before a batch. */
+    ANSWERS(w, 0, {1, STATUS_BUSY, ANSWER_RETRY, NULL}, {2, STATUS_OK, 0, NULL});
+    EXPECT(w, "2 OK\n1 BUSY\n");
+    atomic(w, "{t}");
+    turn(w, 0);
+    put(w, "{t}c");
+    turn(w, 0);
+    ANSWERS(w, 0, {5, STATUS_BUSY, ANSWER_RETRY, NULL});
+    EXPECT(w, "r0< 5:{t}\nr0< 6:{t}c\n5 BUSY\n");
+    world_end(w);
+}
+
+static void test_session__writes_of_a_tag_do_not_wait_for_each_other_without_a_batch(void **state)
+{
+    (void)state;
+    struct world *w = world_ready(1);
+    put(w, "{t}a");
+    put(w, "{t}b");
+    turn(w, 0);
+    ANSWERS(w, 0, {1, STATUS_BUSY, ANSWER_RETRY, NULL}, {2, STATUS_OK, 0, NULL});
+    EXPECT(w, "r0< 1:{t}a 2:{t}b\n2 OK\n");
+    put(w, "{t}c");
+    turn(w, 0);
+    EXPECT(w, "r0< 3:{t}c\n");
+    turn(w, 2 * SESSION_PAUSE_MIN_MS);
+    EXPECT(w, "r0< 1:{t}a\n");
+    world_end(w);
+}
+
+static void test_session__a_batch_is_in_doubt_as_a_write_is(void **state)
+{
+    (void)state;
+    struct world *w = world_ready(1);
+    atomic(w, "{t}");
+    turn(w, 0);
+    turn(w, SESSION_TIMEOUT_DEFAULT_MS);
+    assert_non_null(strstr(w->trace, "1 INDOUBT in doubt\n"));
+    w->trace[0] = 0;
+    struct session_operation op = {.kind = KIND_ATOMIC, .key = bytes_text("{t}")};
+    static uint8_t large[ATOMIC_BYTES_MAX + 1];
+    op.atomic = bytes_of(large, sizeof large);
+    assert_int_equal(session_submit(w->s, w->now, &op, NULL), STATUS_TOOBIG);
+    world_end(w);
+}
+
 /* ---- Deadlines: done, not done, in doubt ---- */
 
 static void test_session__at_its_deadline_a_sent_write_is_in_doubt_and_a_read_is_not(void **state)
@@ -1133,6 +1200,9 @@ int main(void)
         cmocka_unit_test(test_session__writes_refused_together_are_retried_in_their_order),
         cmocka_unit_test(test_session__reads_may_be_retried_behind_reads),
         cmocka_unit_test(test_session__successors_of_a_retried_operation_are_held_back),
+        cmocka_unit_test(test_session__a_batch_has_its_place_among_all_writes_of_its_tag),
+        cmocka_unit_test(test_session__writes_of_a_tag_do_not_wait_for_each_other_without_a_batch),
+        cmocka_unit_test(test_session__a_batch_is_in_doubt_as_a_write_is),
         cmocka_unit_test(test_session__at_its_deadline_a_sent_write_is_in_doubt_and_a_read_is_not),
         cmocka_unit_test(test_session__a_write_that_never_left_is_not_done),
         cmocka_unit_test(test_session__a_write_of_which_all_attempts_were_refused_is_not_done),

@@ -494,6 +494,77 @@ static void test_store__random_writes_and_checkpoints_read_like_a_plain_map(void
         random_run(seed);
 }
 
+struct seen {
+    char keys[64];
+    size_t left;
+};
+
+static bool note_key(void *arg, const struct table_row *row)
+{
+    struct seen *seen = arg;
+    size_t size = strlen(seen->keys);
+    assert_true(size + row->key.size < sizeof seen->keys);
+    memcpy(seen->keys + size, row->key.data, row->key.size);
+    return --seen->left > 0;
+}
+
+static const char *range(struct store *s, struct bytes from, size_t left)
+{
+    static struct seen seen;
+    seen = (struct seen){.left = left};
+    assert_int_equal(store_range(s, 1, 7, from, note_key, &seen), STATUS_OK);
+    return seen.keys;
+}
+
+static void test_store__a_range_begins_with_its_bound_wherever_that_lies(void **state)
+{
+    (void)state;
+    struct fixture f = new_fixture();
+    for (const char *key = "acegi"; *key != 0; key++)
+        apply_text(f.store, (char[]){*key, 0}, "1");
+    write_frozen(&f, store_freeze(f.store));
+    store_thaw(f.store);
+    apply_text(f.store, "d", "1");
+    assert_non_null(store_freeze(f.store));
+    apply_text(f.store, "f", "1");
+    apply_text(f.store, "g", NULL);
+    assert_string_equal(range(f.store, BYTES_EMPTY, 9), "acdefi");
+    assert_string_equal(range(f.store, bytes_text("c"), 9), "cdefi"); /* the table */
+    assert_string_equal(range(f.store, bytes_text("d"), 9), "defi");  /* frozen */
+    assert_string_equal(range(f.store, bytes_text("f"), 9), "fi");    /* live */
+    assert_string_equal(range(f.store, bytes_text("g"), 9), "i");     /* deleted */
+    assert_string_equal(range(f.store, bytes_of("c", 2), 9), "defi"); /* right behind c */
+    assert_string_equal(range(f.store, bytes_text("c"), 1), "c");
+    store_thaw(f.store);
+    fini_fixture(&f);
+}
+
+static void test_store__a_bound_may_be_longer_than_any_key(void **state)
+{
+    (void)state;
+    struct fixture f = new_fixture();
+    char key[KEY_SIZE_MAX + 2] = {0};
+    memset(key, 'b', KEY_SIZE_MAX);
+    apply_text(f.store, "a", "1");
+    apply_text(f.store, key, "1");
+    apply_text(f.store, "c", "1");
+    struct seen seen = {.left = 1};
+    assert_int_equal(
+        store_range(f.store, 1, 7, bytes_of(key, KEY_SIZE_MAX + 1), note_key, &seen), STATUS_OK);
+    assert_string_equal(seen.keys, "c");
+    fini_fixture(&f);
+}
+
+static void test_store__the_tables_errors_in_a_range_are_passed_on(void **state)
+{
+    (void)state;
+    struct fixture f = new_fixture();
+    struct seen seen = {.left = 9};
+    table_mem_fail(f.table, TABLE_MEM_READ, 1, STATUS_IO); /* refresh, get */
+    assert_int_equal(store_range(f.store, 1, 7, bytes_text("a"), note_key, &seen), STATUS_IO);
+    fini_fixture(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -508,6 +579,9 @@ int main(void)
         cmocka_unit_test(test_store__a_large_table_is_written_less_often),
         cmocka_unit_test(test_store__both_overlays_are_counted),
         cmocka_unit_test(test_store__the_tables_errors_are_passed_on),
+        cmocka_unit_test(test_store__a_range_begins_with_its_bound_wherever_that_lies),
+        cmocka_unit_test(test_store__a_bound_may_be_longer_than_any_key),
+        cmocka_unit_test(test_store__the_tables_errors_in_a_range_are_passed_on),
         cmocka_unit_test(test_store__a_lack_of_memory_is_told_and_leaks_nothing),
         cmocka_unit_test(test_store__random_writes_and_checkpoints_read_like_a_plain_map),
     };
