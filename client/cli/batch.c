@@ -241,6 +241,8 @@ int batch_atomic(struct context *c)
 {
     const char *name = c->words_count > 0 ? c->words[0] : "-";
     bool from_stdin = strcmp(name, "-") == 0;
+    if (from_stdin && !command_stdin(c))
+        return 2;
     FILE *from = from_stdin ? stdin : fopen(name, "r");
     if (from == NULL)
         return command_fail(DUET_USAGE, "cannot open %s: %s", name, strerror(errno));

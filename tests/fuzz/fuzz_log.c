@@ -24,8 +24,9 @@
 static void check_entry(struct bytes body)
 {
     struct entry e;
+    struct effect room[ENTRY_EFFECTS_MAX];
     struct buffer out;
-    if (record_entry_decode(body, &e) != STATUS_OK)
+    if (record_entry_decode(body, &e, room) != STATUS_OK)
         return;
     buffer_init(&out, OUT_SIZE_MAX);
     ENSURE(record_entry_encode(&e, &out) == STATUS_OK);

@@ -84,10 +84,11 @@ static void keep_records(struct side *s, const struct node_effects *out)
     struct bytes rest = buffer_view(&out->records);
     struct record_view record;
     struct entry entry;
+    struct effect room[ENTRY_EFFECTS_MAX];
     uint32_t count = 0;
     for (; record_next(&rest, &record) == STATUS_OK; count++)
         if (record.kind == RECORD_ENTRY)
-            ENSURE(record_entry_decode(record.body, &entry) == STATUS_OK);
+            ENSURE(record_entry_decode(record.body, &entry, room) == STATUS_OK);
     ENSURE(rest.size == 0 && count == out->records_count);
     ENSURE(count == 0 || out->records_first == s->appended + 1);
     ENSURE(buffer_append(&s->memory, buffer_view(&out->records)) == STATUS_OK);
@@ -273,8 +274,9 @@ static void chain_entry(struct bytes *body, uint64_t epoch, uint64_t *seq, uint6
                         struct arena *bodies)
 {
     struct entry e;
+    struct effect room[ENTRY_EFFECTS_MAX];
     struct buffer out;
-    if (record_entry_decode(*body, &e) != STATUS_OK)
+    if (record_entry_decode(*body, &e, room) != STATUS_OK)
         return;
     e.epoch = e.epoch < epoch ? e.epoch : epoch;
     e.seq = ++*seq;

@@ -76,7 +76,7 @@ AGAIN_FRAME(node_value)
 AGAIN_FRAME(partition_value)
 AGAIN_SMALL(expiry)
 AGAIN_SMALL(outcome_query)
-AGAIN_SMALL(scan_query)
+AGAIN_FRAME(scan_query)
 AGAIN(read_query, enum read_part, codec_unpack_read_query(frame, &m), codec_pack_read_query(m, out))
 
 static again_fn *const frames[] = {

@@ -18,6 +18,8 @@ enum duet_code __wrap_client_submit(struct duet_client *c, const struct session_
                                     uint32_t timeout_ms, bool nowait, duet_callback *callback,
                                     void *user, struct duet_error *reterr);
 
+bool __wrap_client_is_own_thread(const struct duet_client *c);
+
 static struct buffer page, expiry;
 static unsigned submitted;
 
@@ -44,12 +46,23 @@ enum duet_code __wrap_client_submit(struct duet_client *c, const struct session_
     return DUET_OK;
 }
 
+bool __wrap_client_is_own_thread(const struct duet_client *c)
+{
+    (void)c;
+    return false;
+}
+
 static int set_up(void **state)
 {
     (void)state;
     struct bytes keys[] = {bytes_text("a"), bytes_text("b")};
     uint64_t zeros[] = {0, 0};
-    struct scan_page p = {2, keys, keys, zeros, zeros, bytes_text("12345678b")};
+    struct scan_page p = {.count = 2,
+                          .keys = keys,
+                          .values = keys,
+                          .epochs = zeros,
+                          .seqs = zeros,
+                          .next = bytes_text("12345678b")};
     buffer_init(&page, 1000);
     buffer_init(&expiry, 1000);
     assert_int_equal(codec_pack_scan_page(&p, &page), STATUS_OK);
