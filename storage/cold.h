@@ -13,6 +13,7 @@ struct operation {
     uint64_t digest;
     uint64_t client, seq, ack_below, ptime_token;
     uint64_t deadline_ms; /* absolute */
+    uint64_t arrival;     /* rises from each to the next that came */
     struct bytes key, body;
 };
 

@@ -105,6 +105,7 @@ struct core {
     uint32_t snapshots_count; /* under way */
     uint32_t *news; /* partitions whose registers moved through us: to be told to all */
     uint32_t news_count;
+    uint64_t arrivals; /* operations that came */
     uint32_t held_count; /* operations that are held (hold.h) */
     uint32_t held_digests[HELD_DIGESTS]; /* how many of them, by digest */
     uint64_t kept_bytes; /* of committed entries that are kept for members that lack them */

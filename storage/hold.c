@@ -45,6 +45,21 @@ static struct held *copy(const struct core *c, const struct operation *op)
     return h;
 }
 
+/* In the order of arrival: an operation that waited for the table first comes before what came
+ * later. */
+static void insert(struct replica *r, struct held *h)
+{
+    struct held **at = &r->held;
+    if (r->held_last != NULL && r->held_last->operation.arrival <= h->operation.arrival)
+        at = &r->held_last->next;
+    while (*at != NULL && (*at)->operation.arrival <= h->operation.arrival)
+        at = &(*at)->next;
+    h->next = *at;
+    *at = h;
+    if (h->next == NULL)
+        r->held_last = h;
+}
+
 static void hold(struct core *c, struct replica *r, const struct operation *op)
 {
     if (c->held_count >= c->options.waiters_max) {
@@ -59,8 +74,7 @@ static void hold(struct core *c, struct replica *r, const struct operation *op)
     }
     if (r->releasing_since_ms != 0) /* it is tried again, and has waited before */
         h->since_ms = r->releasing_since_ms;
-    *(r->held_last == NULL ? &r->held : &r->held_last->next) = h;
-    r->held_last = h;
+    insert(r, h);
     c->held_count++;
     ++*waiting_at(c, op->digest);
 }
@@ -76,6 +90,11 @@ void hold_or_refuse(struct core *c, struct replica *r, const struct operation *o
 bool hold_behind(struct core *c, struct replica *r, const struct operation *op)
 {
     if (r->held == NULL || *waiting_at(c, op->digest) == 0)
+        return false;
+    const struct held *h = r->held;
+    while (h != NULL && h->operation.arrival < op->arrival && h->operation.digest != op->digest)
+        h = h->next;
+    if (h == NULL || h->operation.arrival >= op->arrival)
         return false;
     hold(c, r, op);
     return true;

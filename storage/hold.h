@@ -17,7 +17,7 @@
 /* op cannot be served now, though this node is or becomes the primary: hold it, or refuse it as
  * UNAVAILABLE (or ASKPRIMARY) when there is nothing to wait for. */
 void hold_or_refuse(struct core *c, struct replica *r, const struct operation *op);
-/* Must op wait behind one that is held, for the sake of order? Then it is held. */
+/* Must op wait behind one of its hash tag that came before it and is held? Then it is held. */
 bool hold_behind(struct core *c, struct replica *r, const struct operation *op);
 
 /* Something has changed, or time has passed: try again what is held. */

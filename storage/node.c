@@ -424,6 +424,7 @@ static void serve_one(struct core *c, const struct batch *b, size_t i, uint64_t 
                            .ack_below = b->ack_belows[i],
                            .ptime_token = b->ptime_tokens[i],
                            .deadline_ms = c->now_ms + b->deadlines_ms[i],
+                           .arrival = ++c->arrivals,
                            .key = b->keys[i],
                            .body = b->operations[i]};
     struct replica *r = c->by_partition[partition_of(op.digest, c->map->partition_count)];

@@ -714,13 +714,13 @@ void serve_operation(struct core *c, struct replica *r, const struct operation *
         core_refuse(c, op->asker, op->key.size == 0 ? STATUS_USAGE : STATUS_TOOBIG);
         return;
     }
-    if (hold_behind(c, r, op))
-        return;
     bool one_key = op->kind == KIND_READ || op->kind == KIND_WRITE;
     if (one_key && cold == NULL && cold_find(&c->cold, r->slot, op->digest, op->key) != NULL) {
         park(c, r, op, 0);
         return;
     }
+    if (hold_behind(c, r, op))
+        return;
     switch (op->kind) {
     case KIND_READ:
         serve_read(c, r, op, cold);
