@@ -453,17 +453,20 @@ DUET_API enum duet_code duet_scan_next(struct duet_scan *scan, struct duet_slice
 DUET_API void duet_scan_close(struct duet_scan **scan_p);
 
 /* Go a page further, count its keys, and forget them: *count grows by them. DUET_NOTFOUND: that was
- * all of them. What one page counts (up to 100,000 keys) is exact at one moment. */
+ * all of them. What one page counts (up to 100,000 keys) is exact at one moment. One thread at a
+ * time on one walk. */
 DUET_API enum duet_code duet_scan_count(struct duet_scan *scan, uint64_t *count,
                                         struct duet_error *reterr);
 
 /* Go a page further and delete its keys, each unless somebody has written it since; *deleted grows by
  * those that went. DUET_NOTFOUND: that was all of them. Keys that are written while a walk clears may
- * survive it. After another code the same call may be made again: nothing is skipped. */
+ * survive it. After another code the same call may be made again: nothing is skipped. One thread at
+ * a time on one walk. */
 DUET_API enum duet_code duet_scan_clear(struct duet_scan *scan, uint64_t *deleted,
                                         struct duet_error *reterr);
 
-/* How much of a walk over the whole store is done, 0 to 1; of one over a hash tag 0, and 1 at the end. */
+/* How much of a walk over the whole store is done, 0 to 1; of one over a hash tag 0, and 1 at the end.
+ * One thread at a time on one walk. */
 DUET_API double duet_scan_progress(const struct duet_scan *scan);
 
 /* ---- The keys of one hash tag ---- */
@@ -479,17 +482,18 @@ struct duet_range {
 
 /* A walk over them in order, for the calls on walks above. All that one page shows (up to 1000 keys or a
  * megabyte) stood there at one moment, and no write that was answered before is missing; what is written
- * between two pages may show in the later one. range is copied. NULL: reterr says why. */
+ * between two pages may show in the later one. range is copied. NULL: reterr says why.
+ * Thread-safe. */
 DUET_API struct duet_scan *duet_range_open(struct duet_client *client,
                                            const struct duet_range *range,
                                            struct duet_error *reterr);
 
-/* Their number: exact for up to 100,000 keys, see duet_scan_count(). */
+/* Their number: exact for up to 100,000 keys, see duet_scan_count(). Thread-safe. */
 DUET_API enum duet_code duet_range_count(struct duet_client *client,
                                          const struct duet_range *range, uint64_t *ret_count,
                                          struct duet_error *reterr);
 
-/* Delete them, see duet_scan_clear(). *ret_deleted is right after an error, too. */
+/* Delete them, see duet_scan_clear(). *ret_deleted is right after an error, too. Thread-safe. */
 DUET_API enum duet_code duet_range_clear(struct duet_client *client,
                                          const struct duet_range *range, uint64_t *ret_deleted,
                                          struct duet_error *reterr);
@@ -502,7 +506,8 @@ DUET_API enum duet_code duet_range_clear(struct duet_client *client,
  * whole. ops[0].timeout_ms is the batch's.
  *
  * ret_results may be NULL, or has room for count pointers, each to be freed: the operations' own codes and,
- * with op->want, values; where nothing was changed, what was found. NULL: bad use, out of memory. */
+ * with op->want, values; where nothing was changed, what was found. NULL: bad use, out of memory.
+ * Thread-safe. */
 DUET_API enum duet_code duet_atomic(struct duet_client *client, const struct duet_operation *ops,
                                     size_t count, struct duet_result **ret_results,
                                     struct duet_error *reterr);
