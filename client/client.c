@@ -236,10 +236,13 @@ static void carry_out(struct duet_client *c)
 /* Tell the session when the link has changed. */
 static void mind_link(struct duet_client *c, uint32_t i)
 {
-    bool connected = c->links[i] != NULL && !c->lost[i] && link_connected(c->links[i]);
-    /* When only a send failed, the session hears now that the link is gone and next that it is
-     * back. */
-    c->look[i] = c->look[i] || c->lost[i];
+    struct link_events now = {0};
+    if (c->links[i] != NULL)
+        now = link_look(c->links[i]);
+    bool connected = now.connected && !c->lost[i];
+    /* What came since receive() found nothing: this look has swallowed its edge. And when only a
+     * send failed, the session hears now that the link is gone and next that it is back. */
+    c->look[i] = c->look[i] || now.readable || c->lost[i];
     c->lost[i] = false;
     if (connected == c->connected[i])
         return;

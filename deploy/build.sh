@@ -6,7 +6,7 @@ PACKAGES_BUILD="gcc libc6-dev cmake ninja-build pkg-config protobuf-c-compiler l
 PACKAGES_TESTS="libcmocka-dev python3 python3-zmq python3-protobuf protobuf-compiler g++ libuv1-dev
     abigail-tools doxygen mandoc systemd strace"
 PACKAGES_FUZZ="clang libclang-rt-14-dev"  # only for tests/fuzz/run
-PACKAGES_VERSUS="libhiredis-dev redis-tools"  # only for tests/bench/versus
+PACKAGES_VERSUS="libhiredis-dev redis-tools"  # only for tests/bench/versus and failover
 PACKAGES_MODEL="spin"  # only for tests/run --long and tests/run model
 
 # Install those of the named Debian packages that are missing. Does nothing, and needs no network,

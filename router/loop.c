@@ -314,10 +314,14 @@ static void receive_node(struct loop *l, uint32_t node)
         coordinator_node_message(l->coordinator, l->now_ms, node,
                                  s == STATUS_OK ? frame : BYTES_EMPTY, &l->effects);
     }
-    if (count == DRAIN_MAX)
+    if (count == DRAIN_MAX) {
         touch(l, node, true);
-    else if (count == 0)
-        set_connected(l, node, link_connected(n->link));
+    } else if (count == 0) {
+        struct link_events now = link_look(n->link);
+        set_connected(l, node, now.connected);
+        if (now.readable) /* it came just now, and the look has swallowed its edge */
+            touch(l, node, true);
+    }
 }
 
 static void receive_nodes(struct loop *l)

@@ -15,9 +15,11 @@
 #include <cmocka.h>
 
 #include "client/duet.h"
+#include "proto/link.h"
 #include "tests/lib/counting_router.h"
 
-#define SOON_MS 60000 /* a machine may be slow; what never comes is what fails */
+#define SOON_MS  60000 /* a machine may be slow; what never comes is what fails */
+#define LATER_MS 1000
 
 static bool readable(int fd, int wait_ms)
 {
@@ -201,6 +203,50 @@ static void test_watch__a_client_with_a_thread_has_no_descriptor(void **state)
     duet_close(&c);
 }
 
+/* Link_recv() as the client's turn calls it: that it finds nothing is told only when the answer
+ * that is awaited has come after all. */
+static _Thread_local struct answer_of *awaited;
+static _Thread_local int missed;
+
+enum status __real_link_recv(struct link *l, struct link_peer *ret_peer, struct bytes *ret_frame);
+enum status __wrap_link_recv(struct link *l, struct link_peer *ret_peer, struct bytes *ret_frame);
+
+enum status __wrap_link_recv(struct link *l, struct link_peer *ret_peer, struct bytes *ret_frame)
+{
+    enum status s = __real_link_recv(l, ret_peer, ret_frame);
+    if (s == STATUS_NOTFOUND && awaited != NULL && !awaited->came &&
+        readable(link_fd(l), LATER_MS)) {
+        awaited = NULL;
+        missed++;
+    }
+    return s;
+}
+
+/* Else the client would sleep on until its next ping, for 200 ms. */
+static void test_watch__an_answer_behind_the_last_look_is_told(void **state)
+{
+    (void)state;
+    struct counting_router *r = counting_router_new();
+    struct duet_client *c = open_at(counting_router_address(r), "60000");
+    struct duet_operation op = {.kind = DUET_INCR, .key = duet_text("1"), .delta = 1};
+    for (int i = 0; i < 100000 && missed < 5; i++) {
+        struct answer_of a = {.client = c};
+        int missed_before = missed;
+        assert_int_equal(duet_submit(c, &op, remember, &a, NULL), DUET_OK);
+        awaited = i == 0 ? NULL : &a; /* the first connects */
+        while (!a.came && missed == missed_before) {
+            assert_true(readable(duet_client_fd(c), SOON_MS));
+            assert_int_equal(duet_client_dispatch(c, NULL), DUET_OK);
+        }
+        awaited = NULL;
+        assert_true(a.came || readable(duet_client_fd(c), 20));
+        turn_until_answered(&a);
+    }
+    assert_int_equal(missed, 5);
+    duet_close(&c);
+    counting_router_destroy(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -211,6 +257,7 @@ int main(void)
         cmocka_unit_test(test_watch__calls_that_wait_are_refused),
         cmocka_unit_test(test_watch__closing_completes_what_is_outstanding),
         cmocka_unit_test(test_watch__a_client_with_a_thread_has_no_descriptor),
+        cmocka_unit_test(test_watch__an_answer_behind_the_last_look_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
