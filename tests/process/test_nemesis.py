@@ -281,7 +281,8 @@ def under(run, net, seed):
         c.start()
         final = os.path.join(c.dir, "final")
         with Load(run, c, "--operations", str(operations), "--rate", "1000", "--until-stop",
-                  "--seed", str(seed + 1), "--timeout", "20000", "--key-operations", "15", "--final", final) as load:
+                  "--seed", str(seed % 99999999 + 1), "--timeout", "20000",
+                  "--key-operations", "15", "--final", final) as load:
             load.wait_writes(500)
             storm(run, c, net, load, seed)
             load.finish(timeout=1200)
