@@ -686,13 +686,16 @@ void serve_operation(struct core *c, struct replica *r, const struct operation *
         core_refuse(c, op->asker, op->key.size == 0 ? STATUS_USAGE : STATUS_TOOBIG);
         return;
     }
-    if (hold_behind(c, r, op))
-        return;
+    /* First behind a fetch of the key, then behind what is held: what waits for the fetch came before,
+     * and is held before this when it cannot be served then. (hold_behind() is also about other keys
+     * with this digest; those need not come first.) */
     bool one_key = op->kind == KIND_READ || op->kind == KIND_WRITE;
     if (one_key && cold == NULL && cold_find(&c->cold, r->slot, op->digest, op->key) != NULL) {
         park(c, r, op, 0);
         return;
     }
+    if (hold_behind(c, r, op))
+        return;
     switch (op->kind) {
     case KIND_READ:
         serve_read(c, r, op, cold);
