@@ -16,7 +16,7 @@ import network
 import scenario
 from cluster import SMALL_NODE_FLAGS, Failed, clean_environment, wait_for
 from network import Network, NotAllowed, Path
-from scenario import Load, compare_copies
+from scenario import Canary, Load, compare_copies
 
 NODES, ROUTERS = 5, 2
 HOSTS = NODES + ROUTERS + 1  # the last one is that of the clients
@@ -26,7 +26,10 @@ FAULTS_A_ROUND = 8
 TOGETHER_MAX = 4
 GAP_S = 1.3              # from one fault to the next, in the mean
 LONG_S, SHORT_S = 5, 0.05  # a fault
-WELL_S = 60              # after the last fault of a round
+# After the last fault of a round. A copy that was left out again and again waits for 64 s at most
+# until it is taken back; where the machine had no time for its programs, nodes were left out that
+# nothing was wrong with, and that wait begins anew. So the time counts from then, to a limit.
+WELL_S, WELL_S_MAX = 90, 600
 LEAVE_S = 60             # a limit of our own; a node's own is 5 s
 CUT = Path(loss=1000)
 
@@ -40,13 +43,13 @@ class Fault:
 
 
 class Nemesis:
-    def __init__(self, run, cluster, net, seed):
-        self.run, self.cluster, self.net = run, cluster, net
+    def __init__(self, run, cluster, net, canary, seed):
+        self.run, self.cluster, self.net, self.canary = run, cluster, net, canary
         self.chosen = random.Random(seed)
         self.faults, self.counts, self.drained, self.clerks = [], {}, set(), []
         self.deck = []
         self.diary = open(os.path.join(cluster.dir, "nemesis.log"), "w", buffering=1)
-        self.well_s = 0.0  # the longest time until all was well again
+        self.well_s = []  # after each round, how long it took until all was well again
 
     # ---------------------------------------------------------------- faults of processes
 
@@ -125,7 +128,7 @@ class Nemesis:
         self.clerks.clear()
         for p in self.drained:
             wait_for(lambda: self.cluster.duet("admin", "undrain", p.name).returncode == 0,
-                     f"{p.name} can be asked to take part again", WELL_S)
+                     f"{p.name} can be asked to take part again", WELL_S_MAX)
         self.drained.clear()
 
     # ---------------------------------------------------------------- faults of the network
@@ -247,18 +250,25 @@ class Nemesis:
         self.tell("all faults are over")
         self.recover(load)
 
+    def waited(self, began):
+        return time.monotonic() - max(began, self.canary.hectic)
+
     def recover(self, load):
         began = time.monotonic()
         self.undrain()
-        self.cluster.wait_serving(WELL_S)
+        wait_for(lambda: self.cluster.serving() or self.waited(began) > WELL_S,
+                 "all is well again", WELL_S_MAX)
         took = time.monotonic() - began
-        self.well_s = max(self.well_s, took)
+        if self.waited(began) > WELL_S:
+            print(self.cluster.duet("status").stdout.decode(errors="replace"))
+            raise Failed(f"all is well again: not within {took:.0f} s, {WELL_S} s of them without "
+                         "anything in the way")
+        self.well_s.append(took)
         self.tell(f"all is well after {took:.2f} s")
         load.wait_writes(300)
 
 
-def storm(run, c, net, load, seed):
-    nemesis = Nemesis(run, c, net, seed)
+def storm(run, c, load, nemesis):
     faults = int(os.environ.get("FAULTS", FAULTS_LONG if run.long else FAULTS))
     until = time.monotonic() + (SECONDS_LONG if run.long else 0)
     operations = OPERATIONS_LONG if run.long else OPERATIONS
@@ -269,22 +279,27 @@ def storm(run, c, net, load, seed):
         if nemesis.count >= said + 100:
             said = nemesis.count
             run.say(f"{said} faults, {load.operations} operations")
+    well = sorted(nemesis.well_s)
     run.check(nemesis.count >= faults,
-              f"{nemesis.count} faults, and all was well {nemesis.well_s:.1f} s after the last one "
-              f"of a round: " + ", ".join(f"{k} x {v}" for k, v in sorted(nemesis.counts.items())))
+              f"{nemesis.count} faults: " +
+              ", ".join(f"{k} x {v}" for k, v in sorted(nemesis.counts.items())))
+    run.check(len(well) > 0, f"all was well again after each of {len(well)} rounds, within "
+              f"{well[len(well) // 2]:.1f} s in the median, {well[-1]:.1f} s at most "
+              f"({nemesis.canary})")
 
 
 def under(run, net, seed):
     operations = OPERATIONS_LONG if run.long else OPERATIONS
-    with run.cluster(nodes=NODES, routers=ROUTERS, partitions=256, node_flags=SMALL_NODE_FLAGS,
+    with run.cluster(nodes=NODES, routers=ROUTERS, partitions=128, node_flags=SMALL_NODE_FLAGS,
                      network=net) as c:
         c.start()
         final = os.path.join(c.dir, "final")
-        with Load(run, c, "--operations", str(operations), "--rate", "1000", "--until-stop",
-                  "--seed", str(seed % 99999999 + 1), "--timeout", "20000",
-                  "--key-operations", "15", "--final", final) as load:
+        with Canary(c.dir) as canary, \
+                Load(run, c, "--operations", str(operations), "--rate", "800", "--readers", "1",
+                     "--until-stop", "--seed", str(seed % 99999999 + 1), "--timeout", "20000",
+                     "--key-operations", "15", "--final", final) as load:
             load.wait_writes(500)
-            storm(run, c, net, load, seed)
+            storm(run, c, load, Nemesis(run, c, net, canary, seed))
             load.finish(timeout=1200)
         compare_copies(run, c, final)
         c.wait_serving()
