@@ -1,5 +1,5 @@
-"""The network of network.py itself: what is lost, delayed or cut off is so in the direction that was
-said and in no other, and is well again afterwards. A test of partitions is worth as much as these."""
+"""The network of network.py itself: what is lost, delayed or cut off is so in the direction that
+was said and in no other, and is well again afterwards. A test of partitions is worth no more."""
 import time
 
 import network
@@ -11,7 +11,7 @@ BURST = 100  # sockets and tunnels hold so many
 
 
 def arrivals(net, ways, count=SENT):
-    """Send count datagrams each way, (from, to); how many came, and the ms that the fastest took."""
+    """Send count datagrams each way, (from, to): how many came, the ms that the fastest took."""
     came = {}
     for way in ways:
         with net.socket(way[0]) as out, net.socket(way[1]) as into:

@@ -2,15 +2,16 @@
  *
  *   wire SEED ADDRESS...                     IPv4 addresses of one /24, one for each host
  *
- * Each address gets a network namespace with a loopback device and a tunnel, and this program carries
- * the packets from tunnel to tunnel. So it can lose and delay them for each pair and direction, on any
- * kernel: not every one has netem, nor a packet filter. Nothing of the machine's own network is touched,
- * and all of it is gone when this program and those in its namespaces have ended.
+ * Each address gets a network namespace with a loopback device and a tunnel, and this program
+ * carries the packets from tunnel to tunnel. So it can lose and delay them for each pair and
+ * direction, on any kernel: not every one has netem, nor a packet filter. Nothing of the machine's
+ * own network is touched, and all of it is gone when this program and those in its namespaces have
+ * ended.
  *
- * Prints "host INDEX DESCRIPTOR" for each host: /proc/PID/fd/DESCRIPTOR is its namespace. Then "ready".
- * Reads lines "set FROM TO LOSS DELAY JITTER": of the packets from one host to another so many in a
- * thousand are lost, the others come DELAY ms later, and up to JITTER ms more (and may overtake each
- * other). When stdin ends it prints "figures {...}" and ends.
+ * Prints "host INDEX DESCRIPTOR" for each host: /proc/PID/fd/DESCRIPTOR is its namespace. Then
+ * "ready". Reads lines "set FROM TO LOSS DELAY JITTER": of the packets from one host to another so
+ * many in a thousand are lost, the others come DELAY ms later, and up to JITTER ms more (and may
+ * overtake each other). When stdin ends it prints "figures {...}" and ends.
  * Exit code 77: no namespaces or tunnels here (no CAP_NET_ADMIN, no /dev/net/tun); it says which.
  */
 #define _GNU_SOURCE /* unshare */
