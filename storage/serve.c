@@ -714,6 +714,7 @@ void serve_operation(struct core *c, struct replica *r, const struct operation *
         core_refuse(c, op->asker, op->key.size == 0 ? STATUS_USAGE : STATUS_TOOBIG);
         return;
     }
+    /* First behind a fetch of the key: what waits for it came before. Then behind what is held. */
     bool one_key = op->kind == KIND_READ || op->kind == KIND_WRITE;
     if (one_key && cold == NULL && cold_find(&c->cold, r->slot, op->digest, op->key) != NULL) {
         park(c, r, op, 0);

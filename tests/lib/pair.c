@@ -74,6 +74,12 @@ static void node_down(struct pair_node *n)
     n->up = false;
 }
 
+static void fetches_forget(struct pair_node *n)
+{
+    while (n->fetches_count > 0)
+        buffer_fini(&n->fetches[--n->fetches_count].frame);
+}
+
 void pair_fini(struct pair *p)
 {
     if (p->fetch_held)
@@ -83,6 +89,7 @@ void pair_fini(struct pair *p)
     for (uint32_t i = 0; i < p->count; i++) {
         if (p->nodes[i].up)
             node_down(&p->nodes[i]);
+        fetches_forget(&p->nodes[i]);
         p->nodes[i].table->verbs->destroy(&p->nodes[i].table);
         buffer_fini(&p->nodes[i].log);
         buffer_fini(&p->nodes[i].memory);
@@ -93,6 +100,7 @@ void pair_crash(struct pair *p, uint32_t node)
 {
     struct pair_node *n = &p->nodes[node];
     node_down(n);
+    fetches_forget(n);
     buffer_clear(&n->memory);
     n->appended = n->durable;
     table_mem_crash(n->table);
@@ -199,6 +207,13 @@ static void fetch(struct pair_node *n, const struct node_effect *e, const struct
     n->table->verbs->reader_destroy(&reader);
 }
 
+static void fetch_later(struct pair_node *n, struct node_effect *e)
+{
+    ENSURE(n->fetches_count < PAIR_FETCHES_MAX);
+    n->fetches[n->fetches_count++] = *e;
+    buffer_init(&e->frame, 1);
+}
+
 static void keep_records(struct pair_node *n, const struct node_effects *out)
 {
     if (out->records_count == 0)
@@ -232,6 +247,8 @@ static void carry(struct pair *p, uint32_t node, struct node_effects *out)
             to_wire(p, node, e);
         else if (p->fetches_late && !p->fetch_held)
             hold(p, node, e);
+        else if (n->fetches_stopped)
+            fetch_later(n, e);
         else
             fetch(n, e, &time, &next);
     }
@@ -260,6 +277,20 @@ static void step(struct pair *p, uint32_t node, const struct node_event *event)
     node_effects_init(&out);
     if (goes_on(p, node, node_step(p->nodes[node].node, &time, event, &out)))
         carry(p, node, &out);
+    node_effects_fini(&out);
+}
+
+void pair_fetch(struct pair *p, uint32_t node)
+{
+    struct pair_node *n = &p->nodes[node];
+    struct node_time time = time_of(p, node);
+    struct node_effects out;
+    node_effects_init(&out);
+    n->fetches_stopped = false;
+    for (size_t i = 0; i < n->fetches_count; i++)
+        fetch(n, &n->fetches[i], &time, &out);
+    fetches_forget(n);
+    carry(p, node, &out);
     node_effects_fini(&out);
 }
 

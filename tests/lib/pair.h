@@ -12,6 +12,7 @@
 #define PAIR_NODES_MAX 3
 #define PAIR_ANSWERS_MAX 4096
 #define PAIR_VALUE_MAX 4096
+#define PAIR_FETCHES_MAX 8
 #define PAIR_WALL_MS 1700000000000u /* the wall clock where now_ms is 0 */
 
 struct pair_answer {
@@ -35,6 +36,9 @@ struct pair_node {
     struct buffer log; /* records that are durable */
     struct buffer memory; /* records appended, not durable */
     uint64_t durable, appended;
+    bool fetches_stopped; /* what is fetched from the table waits; see pair_fetch() */
+    struct node_effect fetches[PAIR_FETCHES_MAX];
+    size_t fetches_count;
 };
 
 struct pair {
@@ -107,5 +111,7 @@ uint64_t pair_range(struct pair *p, uint32_t node, const char *key, const struct
 const struct pair_answer *pair_answer(const struct pair *p, uint64_t token);
 size_t pair_answers_to(const struct pair *p, uint64_t token);
 void pair_checkpoint(struct pair *p, uint32_t node);
+/* Fetches go on, those that wait first. */
+void pair_fetch(struct pair *p, uint32_t node);
 
 #endif

@@ -72,8 +72,9 @@ def _die_with_parent():
 class Process:
     """One program with its log file; may be started again."""
 
-    def __init__(self, name, argv, log):
+    def __init__(self, name, argv, log, enter_host=None):
         self.name, self.argv, self.log = name, argv, log
+        self.enter_host = enter_host  # called in the new process: see network.py
         self.popen = None
         self.starts = 0
         self.environment = {}  # on top of a clean one
@@ -85,9 +86,14 @@ class Process:
             log.flush()
             self.popen = subprocess.Popen(
                 self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                preexec_fn=_die_with_parent,
+                preexec_fn=self._prepare,
                 env={**clean_environment(), **self.environment})
         self.starts += 1
+
+    def _prepare(self):
+        _die_with_parent()
+        if self.enter_host:
+            self.enter_host()
 
     def alive(self):
         return self.popen is not None and self.popen.poll() is None
@@ -144,12 +150,17 @@ def clean_environment():
 
 class Cluster:
     def __init__(self, build, nodes=3, routers=2, copies=2, partitions=1024, node_flags=NODE_FLAGS,
-                 router_flags=(), found_flags=(), dir=None):
-        self.build = os.path.abspath(build)
+                 router_flags=(), found_flags=(), dir=None, network=None):
+        """With a network each node has a host of its own, then each router: see network.py."""
+        self.build, self.network = os.path.abspath(build), network
         self.dir = tempfile.mkdtemp(prefix="duet-test-", dir=dir)
         port = free_ports(3 * nodes + routers)
-        self.node_addresses = [f"tcp://127.0.0.1:{port + 3 * i}" for i in range(nodes)]
-        self.router_addresses = [f"tcp://127.0.0.1:{port + 3 * nodes + i}" for i in range(routers)]
+        hosts = network.addresses if network else ["127.0.0.1"] * (nodes + routers)
+        self.node_addresses = [f"tcp://{hosts[i]}:{port + 3 * i}" for i in range(nodes)]
+        self.router_addresses = [f"tcp://{hosts[nodes + i]}:{port + 3 * nodes + i}"
+                                 for i in range(routers)]
+        if network:
+            node_flags, router_flags = (*node_flags, "--insecure"), (*router_flags, "--insecure")
         self.cluster_file = os.path.join(self.dir, "cluster.conf")
         self._found(copies, partitions, found_flags)
         self.nodes = [self._node(i, node_flags) for i in range(nodes)]
@@ -170,13 +181,17 @@ class Cluster:
         argv = [self.program("duet-storage"), "--cluster", self.cluster_file, "--name", name,
                 "--dir", os.path.join(self.dir, name), *flags]
         os.mkdir(os.path.join(self.dir, name))
-        return Process(name, argv, os.path.join(self.dir, name + ".log"))
+        return Process(name, argv, os.path.join(self.dir, name + ".log"), self._host(index))
 
     def _router(self, index, flags):
         name = f"r{index + 1}"
         argv = [self.program("duet-router"), "--listen", self.router_addresses[index], "--name",
                 name, "--nodes", ",".join(self.node_addresses), *flags]
-        return Process(name, argv, os.path.join(self.dir, name + ".log"))
+        return Process(name, argv, os.path.join(self.dir, name + ".log"),
+                       self._host(len(self.nodes) + index))
+
+    def _host(self, index):
+        return self.network.host(index) if self.network else None
 
     # ------------------------------------------------------------------ life
 

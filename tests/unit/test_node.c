@@ -563,6 +563,34 @@ static void test_node__operations_on_a_cold_key_keep_their_order(void **state)
     assert_true(c.fetches > 0);
 }
 
+/* A read waits for the table, its partition stops, another key with the same digest is held, and then
+ * a write of the read's own key comes. (Found by tests/process/test_nemesis.py, SEED=5.) */
+static void test_node__what_waits_for_the_table_goes_before_what_is_held_later(void **state)
+{
+    (void)state;
+    char tag[32], key[48], twin[48];
+    pair_key(&p, 0, 0, tag);
+    snprintf(key, sizeof key, "{%s}1", tag);
+    snprintf(twin, sizeof twin, "{%s}2", tag);
+    struct write before = put("before"), after = put("after");
+    pair_write(&p, 0, key, 9, 1, &before);
+    pair_run(&p, 20);
+    pair_checkpoint(&p, 0);
+    p.nodes[0].fetches_stopped = true;
+    uint64_t read = pair_read(&p, 0, key);
+    p.cut = p.disk_stopped[0] = true;
+    pair_run(&p, 450); /* no lease is left, and no register moves */
+    uint64_t held = pair_write(&p, 0, twin, 9, 2, &before);
+    uint64_t write = pair_write(&p, 0, key, 9, 3, &after);
+    pair_fetch(&p, 0);
+    assert_null(pair_answer(&p, read));
+    p.disk_stopped[0] = false;
+    pair_run(&p, SETTLED_MS);
+    assert_value(read, "before");
+    assert_status(held, STATUS_OK);
+    assert_status(write, STATUS_OK);
+}
+
 static void test_node__nonsense_is_refused_and_counted(void **state)
 {
     (void)state;
@@ -632,6 +660,7 @@ int main(void)
         CASE(a_stuck_entry_is_logged_again_and_does_not_pin_the_log),
         CASE(entries_logged_again_keep_their_order_in_the_log),
         COLD(operations_on_a_cold_key_keep_their_order),
+        COLD(what_waits_for_the_table_goes_before_what_is_held_later),
         CASE(after_a_start_nothing_is_read_without_leases),
         CASE(what_was_never_used_is_not_shown_as_empty),
         CASE(nonsense_is_refused_and_counted),
