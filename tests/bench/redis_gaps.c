@@ -158,10 +158,11 @@ static void attempt(uint32_t index, uint64_t now_ns)
     }
     int digits = snprintf(value, sizeof value, "%llu", (unsigned long long)p->number);
     if (p->write)
-        snprintf(text, sizeof text, "*3\r\n$3\r\nSET\r\n$%zu\r\n%s\r\n$%d\r\n%s\r\n",
+        snprintf(text, sizeof text, "*3\r\n$3\r\nSET\r\n$%zu\r\n%.31s\r\n$%d\r\n%.31s\r\n",
                  strlen(p->key), p->key, digits, value);
     else
-        snprintf(text, sizeof text, "*2\r\n$3\r\nGET\r\n$%zu\r\n%s\r\n", strlen(p->key), p->key);
+        snprintf(text, sizeof text, "*2\r\n$3\r\nGET\r\n$%zu\r\n%.31s\r\n", strlen(p->key),
+                 p->key);
     uint32_t node = master_of_slot[p->slot];
     if (!send_command(&nodes[node], text, (struct queued){index, p->attempt}, now_ns)) {
         p->due_ns = now_ns + RETRY_MS * MS;
