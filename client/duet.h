@@ -172,7 +172,9 @@ DUET_API void duet_options_free(struct duet_options **options_p);
  *   routers     "tcp://127.0.0.1:7400"  addresses, separated by commas or spaces, at most 16; a
  *                                       client uses one at a time and goes to the next when needed
  *   timeout_ms  "5000"                  1..3600000, for operations that give none
- *   window      "512"                   1..512, unanswered operations
+ *   window      "512"                   1..512, unanswered operations; counted from the oldest one,
+ *                                       so one that waits for its partition holds up all others
+ *                                       when so many have come after it
  *   name        ""                      shown in the routers' logs
  *   loop        "thread"                or "caller": no thread, see duet_client_dispatch()
  *
