@@ -20,7 +20,8 @@
 
 #define BATCH_MAX       64
 #define BATCH_BYTES_MAX (1u << 20)
-#define ANSWER_MS       20000
+#define ANSWER_MS       20000 /* without any answer that is new */
+#define BATCH_MS        3000  /* then what is missing is asked for again: its link was lost */
 #define COMPLAINTS_MAX  20
 
 /* What one node said of one entry. */
@@ -109,6 +110,9 @@ static void answers_wait(struct work *w, uint32_t node, struct link *link, size_
     struct link_peer peer;
     struct bytes frame;
     struct answer a;
+    uint64_t now_ms = clock_now_ms();
+    if (until_ms > now_ms + BATCH_MS)
+        until_ms = now_ms + BATCH_MS;
     while (wanted > 0 && clock_now_ms() < until_ms) {
         if (link_recv(link, &peer, &frame) != STATUS_OK) {
             usleep(200);
@@ -154,10 +158,16 @@ static size_t node_ask(struct work *w, uint32_t node)
         link_connect(w->context, LINK_ROUTER_TO_NODE, w->map->nodes[node].address, &error);
     ENSURE(link != NULL);
     uint64_t until_ms = clock_now_ms() + ANSWER_MS;
-    while (unanswered(w, node) > 0 && clock_now_ms() < until_ms)
+    size_t open = unanswered(w, node);
+    while (open > 0 && clock_now_ms() < until_ms) {
         node_pass(w, node, link, until_ms);
+        size_t before = open;
+        open = unanswered(w, node);
+        if (open < before)
+            until_ms = clock_now_ms() + ANSWER_MS;
+    }
     link_destroy(&link);
-    return unanswered(w, node);
+    return open;
 }
 
 /* ------------------------------------------------------------------ comparing */
