@@ -56,8 +56,7 @@ static bool settled(const struct core *c)
 
 /* ------------------------------------------------------------------ proposing */
 
-static void submit(struct core *c, struct replica *r, enum proposal kind,
-                   const struct clustermap_partition *next)
+static void submit(struct core *c, struct replica *r, const struct clustermap_partition *next)
 {
     struct buffer value;
     buffer_init(&value, VALUE_MAX);
@@ -66,7 +65,6 @@ static void submit(struct core *c, struct replica *r, enum proposal kind,
     } else {
         r->ticket = registry_swap(c->registry, c->now_ms, REGISTRY_PARTITION(r->partition),
                                   r->config_version, buffer_view(&value));
-        r->proposal = r->ticket == 0 ? PROPOSAL_NONE : kind;
     }
     buffer_fini(&value);
 }
@@ -96,7 +94,7 @@ static void propose_next(struct core *c, struct replica *r, const struct group *
         next.beacon_epoch = r->commit.epoch;
         next.beacon_seq = r->commit.seq;
     }
-    submit(c, r, PROPOSAL_NEXT, &next);
+    submit(c, r, &next);
 }
 
 static void propose_open(struct core *c, struct replica *r)
@@ -105,7 +103,7 @@ static void propose_open(struct core *c, struct replica *r)
     next.opened = true;
     next.base_count = next.isr_count;
     memcpy(next.base, next.isr, sizeof next.base);
-    submit(c, r, PROPOSAL_OPEN, &next);
+    submit(c, r, &next);
 }
 
 /* ------------------------------------------------------------------ who is missing */
@@ -539,10 +537,8 @@ static void on_ended(void *arg, uint64_t ticket, uint32_t number, enum registry_
     struct replica *r = c->by_partition[partition];
     if (r == NULL)
         return;
-    if (r->ticket == ticket) {
+    if (r->ticket == ticket)
         r->ticket = 0;
-        r->proposal = PROPOSAL_NONE;
-    }
     epoch_adopt(c, r);
 }
 

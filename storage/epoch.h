@@ -5,13 +5,13 @@
  * registry; what is committed there is adopted by everybody who hears of it.
  *
  *   primary dead, or back in a new life         a member dead, or come back
- *          |  epoch_consider: PROPOSAL_NEXT           |
+ *          |  epoch_consider: the next epoch          |
  *          v                                          v
  *   register: epoch e+1, primary, isr, not opened, base = isr of the last opened epoch
  *          |  epoch_adopt: the primary promises e+1 (logged), then asks the members (lead.c)
  *          v
  *   all of isr have promised
- *          |  PROPOSAL_OPEN
+ *          |  epoch_consider: the same, opened
  *          v
  *   register: epoch e+1, opened, base = isr      -> ENTRY_EPOCH is logged, writes are taken;
  *                                                   commits wait for the fence (lease.h)

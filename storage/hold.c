@@ -24,9 +24,8 @@ static bool is_ours(const struct core *c, const struct replica *r)
 
 static void refuse(struct core *c, const struct replica *r, const struct operation *op)
 {
-    bool elsewhere = !r->leads && !is_ours(c, r);
     c->counters.refused_unavailable++;
-    core_refuse(c, op->asker, elsewhere ? STATUS_ASKPRIMARY : STATUS_UNAVAILABLE);
+    core_refuse(c, op->asker, is_ours(c, r) ? STATUS_UNAVAILABLE : STATUS_ASKPRIMARY);
 }
 
 static struct held *copy(const struct core *c, const struct operation *op)

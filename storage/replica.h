@@ -53,13 +53,6 @@ struct member {
     struct snapshot *snapshot; /* a copy on its way to it; NULL: none */
 };
 
-/* What the registry is asked to change; one at a time (epoch.h). */
-enum proposal {
-    PROPOSAL_NONE,
-    PROPOSAL_NEXT, /* a new epoch */
-    PROPOSAL_OPEN, /* the same epoch, opened */
-};
-
 struct replica {
     /* Who it is. */
     uint32_t partition, slot;
@@ -75,7 +68,6 @@ struct replica {
     struct member members[COPIES_MAX - 1];
     uint64_t boot_promised; /* epoch that was promised when this process started */
     uint64_t ticket;        /* of the proposal under way; 0: none */
-    enum proposal proposal;
     uint64_t suspected_ms; /* since when the primary is missing; 0: it is there */
 
     /* Survives a crash. */
