@@ -329,7 +329,7 @@ static enum status check_cluster(struct join *join)
 
 static enum status check_nodes(struct join *join)
 {
-    for (uint32_t i = 0; i < NODES_MAX; i++)
+    for (uint32_t i = 0; i < join->map->nodes_count; i++)
         join->known[i] = join->map->nodes[i].version > 0;
     for (size_t i = 0; i < join->message->count; i++) {
         const struct reg *r = &join->message->registers[i];

@@ -20,6 +20,9 @@ from cluster import Cluster
 BUILD = os.path.abspath(sys.argv.pop(1))
 NAMES = ("duet-storage", "duet-router")
 EXPOSURE_MAX = 20  # in tenths
+# Files of /proc that need not be there. glibc's free() asks, when it gives the end of a thread's heap
+# back, whether the kernel overcommits memory; without the file it takes the usual answer.
+DONE_WITHOUT = {"/proc/sys/vm/overcommit_memory"}
 
 
 def run(*argv):
@@ -136,7 +139,7 @@ class Units(unittest.TestCase):
             self.assertLessEqual(families, set(unit["RestrictAddressFamilies"][0].split()))
             self.assertNotRegex(trace, "PROT_WRITE[|]PROT_EXEC")  # MemoryDenyWriteExecute
             read = set(re.findall(r'open(?:at)?\([^"]*"(/proc/[^"]*)"', trace))
-            self.assertEqual(read, set(), "ProcSubset=pid hides it")
+            self.assertLessEqual(read, DONE_WITHOUT, "ProcSubset=pid hides it")
 
     def test_example_fits_the_unit(self):
         """n1.conf as it comes: its folder is the one that the unit makes for duet-storage@n1."""

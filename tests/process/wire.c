@@ -188,7 +188,8 @@ static void delay(struct wire *w, const struct path *path, uint32_t to, const vo
         w->lost++;
         return;
     }
-    p->due_ms = clock_now_ms() + path->delay_ms + draw(w, path->jitter_ms + 1);
+    /* The clock cuts off a part of a millisecond: one more, and nothing comes too early. */
+    p->due_ms = clock_now_ms() + 1 + path->delay_ms + draw(w, path->jitter_ms + 1);
     p->order = w->order++;
     p->to = to;
     p->size = size;
