@@ -1,12 +1,14 @@
-/* Clients are found by a hash, their records lie sorted by seq: a window of records is short, and
- * the newest comes last. Two lists, of records and of clients, are ordered by ptime, so that an
- * EXPIRE costs what it removes.
+/* What one write touches lies close together, for a partition is hardly ever in the cache when its turn
+ * comes: clients stand in one array by hash (linear probing), each with its records sorted by seq: a
+ * window of records is short, and the newest comes last. Nothing is ordered by age: an EXPIRE looks
+ * at everything, and there is one for a quarter of all records, or an hour.
  *
  * Invariants:
  * (1) A client's records are strictly ascending in seq and none is below its floor.
  * (2) A client's ptime is not below that of any of its records: whoever forgets the client has
  *     removed all of them.
  * (3) bytes is the sum of the costs of all clients and records.
+ * (4) No ptime of a client or record is below oldest.
  *
  * Why a client may be forgotten, floor and all, when its last applied entry is at or below the
  * horizon: its late duplicates carry tokens that are not above that entry's ptime, and what carries
@@ -23,109 +25,59 @@
 #define SAVED_HEADER_SIZE 16
 #define SAVED_CLIENT_SIZE 32
 #define SAVED_RECORD_SIZE 56
-#define BUCKETS_MIN       16
+#define PLACES_MIN        16
 #define BYTES_WANTED      (COMPLETION_BYTES_MAX / 4 * 3)
 /* Old records wait for company, so that an idle partition logs few EXPIREs. */
 #define AGE_SLACK_MS (COMPLETION_AGE_MS / 8)
 
-struct age {
-    struct age *older, *newer;
-    uint64_t ptime;
-};
-
-struct age_list {
-    struct age *oldest, *newest;
-};
-
-struct client {
-    struct age age; /* ptime of the last applied entry; first, so that an age is its client */
-    uint64_t id;
-    uint64_t floor;
-    struct client *hash_next;
-    struct record **records; /* ascending in seq */
-    size_t count, capacity;
-};
-
 struct record {
-    struct age age; /* first, so that an age is its record */
-    struct client *client;
     uint64_t seq;
     uint64_t key_hash;
     struct version version;
+    uint64_t ptime;
     uint32_t status;
     uint32_t result_flags;
     uint32_t result_size;
-    uint8_t result[];
+    uint8_t *result; /* owned; NULL: none */
 };
 
-/* What one costs, with its share of arrays and of the allocator. */
-#define CLIENT_COST (sizeof(struct client) + 32)
-#define RECORD_COST (sizeof(struct record) + 24)
+struct client {
+    uint64_t id; /* 0: this place is free */
+    uint64_t floor;
+    uint64_t ptime; /* of the last applied entry */
+    uint32_t count, capacity;
+    struct record *records; /* ascending in seq */
+};
+
+/* What one costs, with its share of free places and of the allocator. */
+#define CLIENT_COST (2 * sizeof(struct client))
+#define RECORD_COST (sizeof(struct record) + 32)
 
 struct completion {
-    uint64_t horizon;
-    struct client **buckets; /* a power of two of them; none while there are no clients */
-    size_t buckets_count, clients_count, records_count;
-    struct age_list clients, records;
+    struct client *places; /* by hash of the id; none while there are no clients */
+    size_t places_count;   /* a power of two; at most three quarters are taken */
+    size_t clients_count, records_count;
     size_t bytes;
+    uint64_t horizon;
+    uint64_t oldest; /* a bound; see (4) */
 };
-
-/* --- lists by age --- */
-
-static void age_link_after(struct age_list *list, struct age *older, struct age *a)
-{
-    a->older = older;
-    a->newer = older == NULL ? list->oldest : older->newer;
-    *(a->older == NULL ? &list->oldest : &a->older->newer) = a;
-    *(a->newer == NULL ? &list->newest : &a->newer->older) = a;
-}
-
-/* ptime hardly ever goes back, so the place is at the newest end or near it. */
-static void age_link(struct age_list *list, struct age *a)
-{
-    struct age *older = list->newest;
-    while (older != NULL && older->ptime > a->ptime)
-        older = older->older;
-    age_link_after(list, older, a);
-}
-
-static void age_unlink(struct age_list *list, struct age *a)
-{
-    *(a->older == NULL ? &list->oldest : &a->older->newer) = a->newer;
-    *(a->newer == NULL ? &list->newest : &a->newer->older) = a->older;
-}
-
-static int compare_ages(const void *a, const void *b)
-{
-    uint64_t x = (*(struct age *const *)a)->ptime, y = (*(struct age *const *)b)->ptime;
-    return x < y ? -1 : x > y;
-}
-
-/* Sort a list that was linked in any order; scratch has room for its members. */
-static void age_sort(struct age_list *list, struct age **scratch)
-{
-    size_t count = 0;
-    for (struct age *a = list->oldest; a != NULL; a = a->newer)
-        scratch[count++] = a;
-    qsort(scratch, count, sizeof *scratch, compare_ages);
-    *list = (struct age_list){NULL, NULL};
-    for (size_t i = 0; i < count; i++)
-        age_link_after(list, list->newest, scratch[i]);
-}
 
 /* --- clients --- */
 
 struct completion *completion_new(void)
 {
-    return calloc(1, sizeof(struct completion));
+    struct completion *c = calloc(1, sizeof *c);
+    if (c != NULL)
+        c->oldest = UINT64_MAX;
+    return c;
 }
 
-static void client_free(struct client *cl)
+static void client_clear(struct client *cl)
 {
-    for (size_t i = 0; i < cl->count; i++)
-        free(cl->records[i]);
+    for (uint32_t i = 0; i < cl->count; i++)
+        free(cl->records[i].result);
     free(cl->records);
-    free(cl);
+    *cl = (struct client){.id = 0};
 }
 
 void completion_destroy(struct completion **c_p)
@@ -133,91 +85,100 @@ void completion_destroy(struct completion **c_p)
     struct completion *c = *c_p;
     if (c == NULL)
         return;
-    for (struct age *a = c->clients.oldest, *newer; a != NULL; a = newer) {
-        newer = a->newer;
-        client_free((struct client *)a);
-    }
-    free(c->buckets);
+    for (size_t i = 0; i < c->places_count; i++)
+        client_clear(&c->places[i]);
+    free(c->places);
     free(c);
     *c_p = NULL;
 }
 
-/* Ids are random numbers, but nobody promises that of all their bits. */
-static size_t bucket_of(const struct completion *c, uint64_t id)
+/* Where the search for id begins. Ids are random numbers, but nobody promises that of all their bits. */
+static size_t home_of(const struct completion *c, uint64_t id)
 {
-    return (size_t)((id * 0x9e3779b97f4a7c15u) >> 32) & (c->buckets_count - 1);
+    return (size_t)((id * 0x9e3779b97f4a7c15u) >> 32) & (c->places_count - 1);
+}
+
+/* The place of id, or the free one where it would be put. There are places. */
+static struct client *place_of(const struct completion *c, uint64_t id)
+{
+    size_t i = home_of(c, id);
+    while (c->places[i].id != 0 && c->places[i].id != id)
+        i = (i + 1) & (c->places_count - 1);
+    return &c->places[i];
 }
 
 static struct client *client_find(const struct completion *c, uint64_t id)
 {
-    if (c->buckets_count == 0)
-        return NULL;
-    struct client *cl = c->buckets[bucket_of(c, id)];
-    while (cl != NULL && cl->id != id)
-        cl = cl->hash_next;
-    return cl;
+    struct client *cl = c->places_count == 0 ? NULL : place_of(c, id);
+    return cl == NULL || cl->id == 0 ? NULL : cl;
 }
 
-static void client_link(struct completion *c, struct client *cl)
+static bool reserve_place(struct completion *c)
 {
-    struct client **bucket = &c->buckets[bucket_of(c, cl->id)];
-    cl->hash_next = *bucket;
-    *bucket = cl;
-}
-
-static bool reserve_buckets(struct completion *c)
-{
-    if (c->clients_count < c->buckets_count)
+    if ((c->clients_count + 1) * 4 <= c->places_count * 3)
         return true;
-    size_t count = c->buckets_count == 0 ? BUCKETS_MIN : c->buckets_count * 2;
-    struct client **grown = calloc(count, sizeof(struct client *));
-    if (grown == NULL)
+    struct completion grown = {.places_count =
+                                   c->places_count == 0 ? PLACES_MIN : c->places_count * 2};
+    grown.places = calloc(grown.places_count, sizeof *grown.places);
+    if (grown.places == NULL)
         return false;
-    free(c->buckets);
-    c->buckets = grown;
-    c->buckets_count = count;
-    for (struct age *a = c->clients.oldest; a != NULL; a = a->newer)
-        client_link(c, (struct client *)a);
+    for (size_t i = 0; i < c->places_count; i++)
+        if (c->places[i].id != 0)
+            *place_of(&grown, c->places[i].id) = c->places[i];
+    free(c->places);
+    c->places = grown.places;
+    c->places_count = grown.places_count;
     return true;
 }
 
-/* Not yet linked by age: that is the caller's. */
+static void note_age(struct completion *c, uint64_t ptime)
+{
+    if (ptime < c->oldest)
+        c->oldest = ptime;
+}
+
+/* It must not be there yet. */
 static struct client *client_add(struct completion *c, uint64_t id, uint64_t ptime)
 {
-    struct client *cl = reserve_buckets(c) ? calloc(1, sizeof *cl) : NULL;
-    if (cl == NULL)
+    if (!reserve_place(c))
         return NULL;
-    cl->id = id;
-    cl->age.ptime = ptime;
-    client_link(c, cl);
+    struct client *cl = place_of(c, id);
+    *cl = (struct client){.id = id, .ptime = ptime};
+    note_age(c, ptime);
     c->clients_count++;
     c->bytes += CLIENT_COST;
     return cl;
 }
 
-/* Its records are gone already (invariant 2). */
+/* Its records are gone already (invariant 2). The gap is closed by what a search would have passed it
+ * for: one from further on may come to its place. */
 static void client_forget(struct completion *c, struct client *cl)
 {
     ENSURE(cl->count == 0);
-    struct client **link = &c->buckets[bucket_of(c, cl->id)];
-    while (*link != cl)
-        link = &(*link)->hash_next;
-    *link = cl->hash_next;
-    age_unlink(&c->clients, &cl->age);
+    client_clear(cl);
     c->clients_count--;
     c->bytes -= CLIENT_COST;
-    client_free(cl);
+    const size_t mask = c->places_count - 1;
+    size_t gap = (size_t)(cl - c->places);
+    for (size_t i = (gap + 1) & mask; c->places[i].id != 0; i = (i + 1) & mask) {
+        size_t home = home_of(c, c->places[i].id);
+        if (((i - home) & mask) < ((i - gap) & mask))
+            continue;
+        c->places[gap] = c->places[i];
+        c->places[i] = (struct client){.id = 0};
+        gap = i;
+    }
 }
 
 /* --- records --- */
 
 /* Index of the first record at or above seq. */
-static size_t record_index(const struct client *cl, uint64_t seq)
+static uint32_t record_index(const struct client *cl, uint64_t seq)
 {
-    size_t low = 0, high = cl->count;
+    uint32_t low = 0, high = cl->count;
     while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (cl->records[middle]->seq < seq)
+        uint32_t middle = (low + high) / 2;
+        if (cl->records[middle].seq < seq)
             low = middle + 1;
         else
             high = middle;
@@ -225,27 +186,30 @@ static size_t record_index(const struct client *cl, uint64_t seq)
     return low;
 }
 
-/* Remove records [from, to) of cl. */
-static void records_remove(struct completion *c, struct client *cl, size_t from, size_t to)
+static void record_clear(struct completion *c, struct record *r)
 {
-    for (size_t i = from; i < to; i++) {
-        struct record *r = cl->records[i];
-        age_unlink(&c->records, &r->age);
-        c->bytes -= RECORD_COST + r->result_size;
-        c->records_count--;
-        free(r);
-    }
-    if (to > from && to < cl->count)
-        memmove(&cl->records[from], &cl->records[to], (cl->count - to) * sizeof *cl->records);
-    cl->count -= to - from;
+    c->bytes -= RECORD_COST + r->result_size;
+    c->records_count--;
+    free(r->result);
+}
+
+/* Remove the first records of cl. */
+static void records_remove(struct completion *c, struct client *cl, uint32_t count)
+{
+    if (count == 0)
+        return;
+    for (uint32_t i = 0; i < count; i++)
+        record_clear(c, &cl->records[i]);
+    cl->count -= count;
+    memmove(cl->records, cl->records + count, cl->count * sizeof *cl->records);
 }
 
 static bool reserve_record(struct client *cl)
 {
     if (cl->count < cl->capacity)
         return true;
-    size_t capacity = cl->capacity == 0 ? 2 : cl->capacity * 2;
-    struct record **grown = realloc(cl->records, capacity * sizeof *grown);
+    uint32_t capacity = cl->capacity == 0 ? 1 : cl->capacity * 2;
+    struct record *grown = realloc(cl->records, capacity * sizeof *grown);
     if (grown == NULL)
         return false;
     cl->records = grown;
@@ -253,31 +217,36 @@ static bool reserve_record(struct client *cl)
     return true;
 }
 
-/* Insert a copy of what is known about (cl, seq) at index. Not yet linked by age. NULL: no memory.
- */
-static struct record *record_insert(struct completion *c, struct client *cl, size_t index,
-                                    uint64_t seq, const struct completion_record *known)
+static bool copy_result(struct bytes result, uint8_t **ret)
 {
-    struct record *r = reserve_record(cl) ? malloc(sizeof *r + known->result.size) : NULL;
-    if (r == NULL)
-        return NULL;
-    r->client = cl;
-    r->seq = seq;
-    r->key_hash = known->key_hash;
-    r->version = known->version;
-    r->status = (uint32_t)known->status;
-    r->result_flags = known->result_flags;
-    r->result_size = (uint32_t)known->result.size;
-    if (known->result.size > 0)
-        memcpy(r->result, known->result.data, known->result.size);
+    *ret = result.size == 0 ? NULL : malloc(result.size);
+    if (*ret != NULL)
+        memcpy(*ret, result.data, result.size);
+    return result.size == 0 || *ret != NULL;
+}
+
+/* Insert a copy of what is known about (cl, seq) at index. False: no memory. */
+static bool record_insert(struct completion *c, struct client *cl, uint32_t index, uint64_t seq,
+                          const struct completion_record *known)
+{
+    uint8_t *result;
+    if (!reserve_record(cl) || !copy_result(known->result, &result))
+        return false;
     memmove(&cl->records[index + 1], &cl->records[index],
-            (cl->count - index) * sizeof(struct record *));
-    cl->records[index] = r;
+            (cl->count - index) * sizeof *cl->records);
+    cl->records[index] = (struct record){.seq = seq,
+                                         .key_hash = known->key_hash,
+                                         .version = known->version,
+                                         .ptime = known->ptime,
+                                         .status = (uint32_t)known->status,
+                                         .result_flags = known->result_flags,
+                                         .result_size = (uint32_t)known->result.size,
+                                         .result = result};
     cl->count++;
-    r->age.ptime = known->ptime;
+    note_age(c, known->ptime);
     c->records_count++;
-    c->bytes += RECORD_COST + r->result_size;
-    return r;
+    c->bytes += RECORD_COST + known->result.size;
+    return true;
 }
 
 static struct completion_record known_of(const struct record *r)
@@ -285,7 +254,8 @@ static struct completion_record known_of(const struct record *r)
     return (struct completion_record){
         .status = (enum status)r->status,
         .version = r->version,
-        .ptime = r->age.ptime,
+        .key_hash = r->key_hash,
+        .ptime = r->ptime,
         .result_flags = r->result_flags,
         .result = bytes_of(r->result, r->result_size),
     };
@@ -293,26 +263,39 @@ static struct completion_record known_of(const struct record *r)
 
 /* --- applying --- */
 
+/* Remove the records of cl that are not above the horizon. */
+static void records_expire(struct completion *c, struct client *cl)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < cl->count; i++) {
+        if (cl->records[i].ptime <= c->horizon) {
+            record_clear(c, &cl->records[i]);
+        } else {
+            note_age(c, cl->records[i].ptime);
+            cl->records[kept++] = cl->records[i];
+        }
+    }
+    cl->count = kept;
+}
+
 static void expire(struct completion *c, uint64_t horizon)
 {
     if (horizon > c->horizon)
         c->horizon = horizon;
-    while (c->records.oldest != NULL && c->records.oldest->ptime <= c->horizon) {
-        struct record *r = (struct record *)c->records.oldest;
-        size_t index = record_index(r->client, r->seq);
-        records_remove(c, r->client, index, index + 1);
+    c->oldest = UINT64_MAX;
+    /* What comes to the place of a client that goes is looked at in turn: again, if it comes round the
+     * end. */
+    for (size_t i = 0; i < c->places_count;) {
+        struct client *cl = &c->places[i];
+        records_expire(c, cl);
+        if (cl->id != 0 && cl->ptime <= c->horizon) {
+            client_forget(c, cl);
+            continue;
+        }
+        if (cl->id != 0)
+            note_age(c, cl->ptime);
+        i++;
     }
-    while (c->clients.oldest != NULL && c->clients.oldest->ptime <= c->horizon)
-        client_forget(c, (struct client *)c->clients.oldest);
-}
-
-static void client_touch(struct completion *c, struct client *cl, uint64_t ptime)
-{
-    if (ptime <= cl->age.ptime)
-        return;
-    age_unlink(&c->clients, &cl->age);
-    cl->age.ptime = ptime;
-    age_link(&c->clients, &cl->age);
 }
 
 static void raise_floor(struct completion *c, struct client *cl, uint64_t floor)
@@ -320,29 +303,21 @@ static void raise_floor(struct completion *c, struct client *cl, uint64_t floor)
     if (floor <= cl->floor)
         return;
     cl->floor = floor;
-    records_remove(c, cl, 0, record_index(cl, floor));
-}
-
-static struct client *client_of(struct completion *c, const struct entry *e)
-{
-    struct client *cl = client_find(c, e->client);
-    if (cl != NULL)
-        return cl;
-    cl = client_add(c, e->client, e->ptime);
-    if (cl != NULL)
-        age_link(&c->clients, &cl->age);
-    return cl;
+    records_remove(c, cl, record_index(cl, floor));
 }
 
 static enum status apply_client_entry(struct completion *c, const struct entry *e)
 {
-    struct client *cl = client_of(c, e);
+    struct client *cl = client_find(c, e->client);
+    if (cl == NULL)
+        cl = client_add(c, e->client, e->ptime);
     if (cl == NULL)
         return STATUS_NOMEMORY;
-    client_touch(c, cl, e->ptime);
+    if (e->ptime > cl->ptime)
+        cl->ptime = e->ptime;
     raise_floor(c, cl, e->ack_below);
-    size_t index = record_index(cl, e->client_seq);
-    bool known = index < cl->count && cl->records[index]->seq == e->client_seq;
+    uint32_t index = record_index(cl, e->client_seq);
+    bool known = index < cl->count && cl->records[index].seq == e->client_seq;
     if (known || e->client_seq < cl->floor)
         return STATUS_OK; /* the first entry of an id is its answer */
     struct completion_record known_now = {
@@ -353,11 +328,7 @@ static enum status apply_client_entry(struct completion *c, const struct entry *
         .result_flags = e->result_flags,
         .result = e->result,
     };
-    struct record *r = record_insert(c, cl, index, e->client_seq, &known_now);
-    if (r == NULL)
-        return STATUS_NOMEMORY;
-    age_link(&c->records, &r->age);
-    return STATUS_OK;
+    return record_insert(c, cl, index, e->client_seq, &known_now) ? STATUS_OK : STATUS_NOMEMORY;
 }
 
 enum status completion_apply(struct completion *c, const struct entry *e)
@@ -384,10 +355,10 @@ enum completion_answer completion_find(const struct completion *c, uint64_t clie
         return COMPLETION_UNKNOWN;
     if (seq < cl->floor)
         return COMPLETION_STALE;
-    size_t index = record_index(cl, seq);
-    if (index == cl->count || cl->records[index]->seq != seq)
+    uint32_t index = record_index(cl, seq);
+    if (index == cl->count || cl->records[index].seq != seq)
         return COMPLETION_UNKNOWN;
-    *ret = known_of(cl->records[index]);
+    *ret = known_of(&cl->records[index]);
     return COMPLETION_FOUND;
 }
 
@@ -405,8 +376,8 @@ bool completion_overtaken(const struct completion *c, uint64_t client, uint64_t 
                           const uint64_t *key_hashes, size_t count)
 {
     const struct client *cl = client_find(c, client);
-    for (size_t i = cl == NULL ? 0 : cl->count; i > 0 && cl->records[i - 1]->seq > seq; i--) {
-        const struct record *r = cl->records[i - 1];
+    for (uint32_t i = cl == NULL ? 0 : cl->count; i > 0 && cl->records[i - 1].seq > seq; i--) {
+        const struct record *r = &cl->records[i - 1];
         if (r->status != STATUS_ABORTED && among(r->key_hash, key_hashes, count))
             return true;
     }
@@ -418,40 +389,73 @@ uint64_t completion_horizon(const struct completion *c)
     return c->horizon;
 }
 
-/* The ptime up to which clients and records must go until at most bytes_max are left. */
+struct aged {
+    uint64_t ptime;
+    size_t cost;
+};
+
+static int compare_ages(const void *a, const void *b)
+{
+    uint64_t x = ((const struct aged *)a)->ptime, y = ((const struct aged *)b)->ptime;
+    return x < y ? -1 : x > y;
+}
+
+static size_t list_ages(const struct completion *c, struct aged *list)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < c->places_count; i++) {
+        const struct client *cl = &c->places[i];
+        if (cl->id == 0)
+            continue;
+        list[count++] = (struct aged){cl->ptime, CLIENT_COST};
+        for (uint32_t k = 0; k < cl->count; k++)
+            list[count++] =
+                (struct aged){cl->records[k].ptime, RECORD_COST + cl->records[k].result_size};
+    }
+    return count;
+}
+
+/* The ptime up to which clients and records must go until at most bytes_max are left; 0 when there
+ * is no memory to find it. */
 static uint64_t horizon_for_bytes(const struct completion *c, size_t bytes_max)
 {
-    const struct age *cl = c->clients.oldest, *r = c->records.oldest;
+    struct aged *list = calloc(c->clients_count + c->records_count, sizeof *list);
     uint64_t horizon = 0;
-    size_t bytes = c->bytes;
-    while (bytes > bytes_max && (cl != NULL || r != NULL)) {
-        if (r != NULL && (cl == NULL || r->ptime <= cl->ptime)) {
-            horizon = r->ptime;
-            bytes -= RECORD_COST + ((const struct record *)r)->result_size;
-            r = r->newer;
-        } else {
-            horizon = cl->ptime;
-            bytes -= CLIENT_COST;
-            cl = cl->newer;
-        }
+    if (list == NULL)
+        return 0;
+    size_t count = list_ages(c, list), bytes = c->bytes;
+    qsort(list, count, sizeof *list, compare_ages);
+    for (size_t i = 0; i < count && bytes > bytes_max; i++) {
+        horizon = list[i].ptime;
+        bytes -= list[i].cost;
     }
+    free(list);
     return horizon;
 }
 
-static uint64_t horizon_for_age(const struct completion *c, uint64_t ptime_now)
+static void find_oldest(struct completion *c)
 {
-    /* A client's ptime is not below its records', so the oldest record tells, or a lone client. */
-    uint64_t oldest = UINT64_MAX;
-    if (c->records.oldest != NULL)
-        oldest = c->records.oldest->ptime;
-    if (c->clients.oldest != NULL && c->clients.oldest->ptime < oldest)
-        oldest = c->clients.oldest->ptime;
-    bool due = ptime_now > COMPLETION_AGE_MS + AGE_SLACK_MS &&
-               oldest < ptime_now - COMPLETION_AGE_MS - AGE_SLACK_MS;
-    return due ? ptime_now - COMPLETION_AGE_MS : 0;
+    c->oldest = UINT64_MAX;
+    for (size_t i = 0; i < c->places_count; i++) {
+        const struct client *cl = &c->places[i];
+        if (cl->id != 0)
+            note_age(c, cl->ptime);
+        for (uint32_t k = 0; k < cl->count; k++)
+            note_age(c, cl->records[k].ptime);
+    }
 }
 
-uint64_t completion_horizon_wanted(const struct completion *c, uint64_t ptime_now)
+static uint64_t horizon_for_age(struct completion *c, uint64_t ptime_now)
+{
+    if (ptime_now <= COMPLETION_AGE_MS + AGE_SLACK_MS)
+        return 0;
+    const uint64_t due = ptime_now - COMPLETION_AGE_MS - AGE_SLACK_MS;
+    if (c->oldest < due) /* what made it so may be gone */
+        find_oldest(c);
+    return c->oldest < due ? ptime_now - COMPLETION_AGE_MS : 0;
+}
+
+uint64_t completion_horizon_wanted(struct completion *c, uint64_t ptime_now)
 {
     uint64_t wanted = horizon_for_age(c, ptime_now);
     if (c->bytes > COMPLETION_BYTES_MAX) {
@@ -481,8 +485,9 @@ static struct client **sorted_clients(const struct completion *c)
     if (sorted == NULL)
         return NULL;
     size_t count = 0;
-    for (struct age *a = c->clients.oldest; a != NULL; a = a->newer)
-        sorted[count++] = (struct client *)a;
+    for (size_t i = 0; i < c->places_count; i++)
+        if (c->places[i].id != 0)
+            sorted[count++] = &c->places[i];
     ENSURE(count == c->clients_count);
     qsort(sorted, count, sizeof(struct client *), compare_clients);
     return sorted;
@@ -491,8 +496,8 @@ static struct client **sorted_clients(const struct completion *c)
 static size_t saved_size(const struct client *cl)
 {
     size_t size = SAVED_CLIENT_SIZE + cl->count * SAVED_RECORD_SIZE;
-    for (size_t i = 0; i < cl->count; i++)
-        size += cl->records[i]->result_size;
+    for (uint32_t i = 0; i < cl->count; i++)
+        size += cl->records[i].result_size;
     return size;
 }
 
@@ -501,13 +506,14 @@ static uint8_t *save_record(uint8_t *to, const struct record *r)
     bytes_put_le64(to, r->seq);
     bytes_put_le64(to + 8, r->version.epoch);
     bytes_put_le64(to + 16, r->version.seq);
-    bytes_put_le64(to + 24, r->age.ptime);
+    bytes_put_le64(to + 24, r->ptime);
     bytes_put_le32(to + 32, r->status);
     bytes_put_le32(to + 36, r->result_flags);
     bytes_put_le32(to + 40, r->result_size);
     bytes_put_le32(to + 44, 0);
     bytes_put_le64(to + 48, r->key_hash);
-    memcpy(to + SAVED_RECORD_SIZE, r->result, r->result_size);
+    if (r->result_size > 0)
+        memcpy(to + SAVED_RECORD_SIZE, r->result, r->result_size);
     return to + SAVED_RECORD_SIZE + r->result_size;
 }
 
@@ -515,12 +521,12 @@ static void save_client(uint8_t *to, const struct client *cl)
 {
     bytes_put_le64(to, cl->id);
     bytes_put_le64(to + 8, cl->floor);
-    bytes_put_le64(to + 16, cl->age.ptime);
-    bytes_put_le32(to + 24, (uint32_t)cl->count);
+    bytes_put_le64(to + 16, cl->ptime);
+    bytes_put_le32(to + 24, cl->count);
     bytes_put_le32(to + 28, 0);
     to += SAVED_CLIENT_SIZE;
-    for (size_t i = 0; i < cl->count; i++)
-        to = save_record(to, cl->records[i]);
+    for (uint32_t i = 0; i < cl->count; i++)
+        to = save_record(to, &cl->records[i]);
 }
 
 enum status completion_save(const struct completion *c, struct buffer *out)
@@ -568,17 +574,13 @@ static enum status load_record(struct completion *c, struct client *cl, struct b
         .key_hash = bytes_le64(from + 48),
         .result_flags = bytes_le32(from + 36),
     };
-    if (status >= STATUS_COUNT || bytes_le32(from + 44) != 0 || r.ptime > cl->age.ptime ||
+    if (status >= STATUS_COUNT || bytes_le32(from + 44) != 0 || r.ptime > cl->ptime ||
         !take(rest, result_size, &result))
         return STATUS_CORRUPT;
-    if (seq < cl->floor || (cl->count > 0 && seq <= cl->records[cl->count - 1]->seq))
+    if (seq < cl->floor || (cl->count > 0 && seq <= cl->records[cl->count - 1].seq))
         return STATUS_CORRUPT;
     r.result = bytes_of(result, result_size);
-    struct record *added = record_insert(c, cl, cl->count, seq, &r);
-    if (added == NULL)
-        return STATUS_NOMEMORY;
-    age_link_after(&c->records, c->records.newest, &added->age);
-    return STATUS_OK;
+    return record_insert(c, cl, cl->count, seq, &r) ? STATUS_OK : STATUS_NOMEMORY;
 }
 
 static enum status load_client(struct completion *c, struct bytes *rest, uint64_t *last_id)
@@ -593,24 +595,11 @@ static enum status load_client(struct completion *c, struct bytes *rest, uint64_
     struct client *cl = client_add(c, id, bytes_le64(from + 16));
     if (cl == NULL)
         return STATUS_NOMEMORY;
-    age_link_after(&c->clients, c->clients.newest, &cl->age);
     cl->floor = MUTANT(54) ? 0 : bytes_le64(from + 8);
     enum status s = STATUS_OK;
     for (uint32_t i = bytes_le32(from + 24); i > 0 && s == STATUS_OK; i--)
         s = load_record(c, cl, rest);
     return s;
-}
-
-static enum status sort_by_age(struct completion *c)
-{
-    size_t count = c->clients_count > c->records_count ? c->clients_count : c->records_count;
-    struct age **scratch = malloc((count + 1) * sizeof(struct age *));
-    if (scratch == NULL)
-        return STATUS_NOMEMORY;
-    age_sort(&c->clients, scratch);
-    age_sort(&c->records, scratch);
-    free(scratch);
-    return STATUS_OK;
 }
 
 enum status completion_load(struct completion *c, struct bytes saved)
@@ -626,5 +615,5 @@ enum status completion_load(struct completion *c, struct bytes saved)
         s = load_client(c, &saved, &last_id);
     if (s == STATUS_OK && saved.size != 0)
         s = STATUS_CORRUPT;
-    return s == STATUS_OK ? sort_by_age(c) : s;
+    return s;
 }

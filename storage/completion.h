@@ -55,7 +55,7 @@ bool completion_overtaken(const struct completion *c, uint64_t client, uint64_t 
 /* Highest ptime whose records were removed by a logged EXPIRE; 0: none. */
 uint64_t completion_horizon(const struct completion *c);
 /* The horizon that an ENTRY_EXPIRE should carry now, or 0 for none. ptime_now is the partition's. */
-uint64_t completion_horizon_wanted(const struct completion *c, uint64_t ptime_now);
+uint64_t completion_horizon_wanted(struct completion *c, uint64_t ptime_now);
 
 /* Deterministic: equal states give equal bytes, whatever the order of arrival. */
 enum status completion_save(const struct completion *c, struct buffer *out);
