@@ -10,11 +10,15 @@
 
 struct waiter;
 
+/* A place in a chain of the index. at is NULL outside: an entry has no key without an effect, and not
+ * every one has a client. */
+struct pending_link {
+    struct pending_link *next, **at;
+};
+
 struct pending {
-    /* Links of the two chains; newest first. key_link is NULL when the entry has no effect. All keys of an
-     * entry have one digest, so that they stand in one chain. */
-    struct pending *key_next, **key_link;
-    struct pending *client_next, **client_link;
+    /* Newest first. All keys of an entry have one digest, so that they stand in one chain. */
+    struct pending_link by_key, by_client;
 
     uint32_t slot;
     uint64_t hash;       /* chain hash including this entry */
@@ -39,10 +43,13 @@ static inline uint64_t pending_size(const struct pending *p)
     return sizeof *p + p->entry.effects_count * sizeof(struct effect) + p->body_size;
 }
 
-#define PENDING_BUCKETS 65536u
+/* There are eight buckets for an entry or more, up to here: they double, and all entries move, a
+ * millisecond or two at most. No more than that: few buckets stay in the processor's cache. */
+#define PENDING_BUCKETS_MAX 65536u
 
 struct pending_index {
-    struct pending **by_key, **by_client;
+    struct pending_link **by_key, **by_client;
+    uint32_t buckets_count; /* of each; a power of two */
     uint64_t count, bytes;
 };
 

@@ -207,6 +207,27 @@ static void test_completion__a_client_is_forgotten_only_when_its_last_entry_expi
     completion_destroy(&c);
 }
 
+/* Hundreds of clients, so that many stand where another's search passes; every other one is to go. */
+static void test_completion__all_that_expired_are_forgotten_and_the_others_found(void **state)
+{
+    (void)state;
+    for (uint64_t round = 0; round < 20; round++) {
+        struct completion *c = completion_new();
+        const uint64_t first = 1 + round * 1000, clients = 180 + round;
+        for (uint64_t i = 0; i < clients; i++)
+            apply(c, entry_write(first + i, 5, 5, 1000 + i % 2));
+        apply(c, entry_expire(1000));
+        for (uint64_t i = 0; i < clients; i++)
+            assert_int_equal(find(c, first + i, 4),
+                             i % 2 == 0 ? COMPLETION_UNKNOWN : COMPLETION_STALE);
+        apply(c, entry_expire(1001));
+        struct buffer saved = save(c);
+        assert_int_equal(saved.size, 16);
+        buffer_fini(&saved);
+        completion_destroy(&c);
+    }
+}
+
 static void test_completion__entries_without_client_leave_nothing(void **state)
 {
     (void)state;
@@ -264,6 +285,24 @@ static void test_completion__records_go_after_an_hour_of_ptime(void **state)
     assert_int_equal(find(c, 7, 1), COMPLETION_UNKNOWN);
     assert_int_equal(completion_horizon_wanted(c, now), 0);
     completion_destroy(&c);
+}
+
+/* Its client came again since: the record is the older of the two, also after a restart. */
+static void test_completion__a_record_goes_after_an_hour_though_its_client_is_young(void **state)
+{
+    (void)state;
+    uint64_t base = 1000000000, now = base + 2 * (uint64_t)COMPLETION_AGE_MS;
+    struct completion *c = completion_new();
+    apply(c, entry_write(7, 1, 1, base));
+    apply(c, entry_write(7, 2, 1, now));
+    struct completion *loaded = reload(c);
+    assert_int_equal(completion_horizon_wanted(c, now), now - COMPLETION_AGE_MS);
+    assert_int_equal(completion_horizon_wanted(loaded, now), now - COMPLETION_AGE_MS);
+    apply(loaded, entry_expire(now - COMPLETION_AGE_MS));
+    assert_int_equal(find(loaded, 7, 1), COMPLETION_UNKNOWN);
+    assert_int_equal(find(loaded, 7, 2), COMPLETION_FOUND);
+    completion_destroy(&c);
+    completion_destroy(&loaded);
 }
 
 /* A client whose floor is all that is left of it goes after the hour, too. */
@@ -582,10 +621,12 @@ int main(void)
         cmocka_unit_test(test_completion__the_first_entry_of_an_id_stays_its_answer),
         cmocka_unit_test(test_completion__expire_removes_up_to_its_horizon),
         cmocka_unit_test(test_completion__a_client_is_forgotten_only_when_its_last_entry_expired),
+        cmocka_unit_test(test_completion__all_that_expired_are_forgotten_and_the_others_found),
         cmocka_unit_test(test_completion__entries_without_client_leave_nothing),
         cmocka_unit_test(test_completion__saved_bytes_do_not_tell_the_order_of_arrival),
         cmocka_unit_test(test_completion__nothing_is_wanted_while_records_are_few_and_young),
         cmocka_unit_test(test_completion__records_go_after_an_hour_of_ptime),
+        cmocka_unit_test(test_completion__a_record_goes_after_an_hour_though_its_client_is_young),
         cmocka_unit_test(test_completion__a_bare_floor_is_asked_for_after_an_hour),
         cmocka_unit_test(test_completion__bytes_stay_bounded_whatever_clients_do),
         cmocka_unit_test(test_completion__bare_floors_of_many_clients_stay_bounded),
