@@ -13,6 +13,7 @@
 #include "proto/base/scheduling.h"
 #include "storage/checkpoint.h"
 #include "storage/cluster_file.h"
+#include "storage/fault.h"
 #include "storage/identity.h"
 #include "storage/loop.h"
 
@@ -151,6 +152,7 @@ static enum status table_open(const struct storage_options *o, struct parts *p,
                                     .overlay_entries_min = o->overlay_entries,
                                     .inline_reads = true};
     snprintf(path, sizeof path, "%s/table", o->dir);
+    fault_init(path);
     p->table = table_lmdb_open(path, o->table_size * MIB, reterr);
     if (p->table == NULL)
         return reterr->status;

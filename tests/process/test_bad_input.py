@@ -368,6 +368,8 @@ def segments(c, index):
 def corruption(run, c):
     words = [w for i in range(1000) for w in (f"c{i}", "x" * 300)]
     c.good("mput", *words)
+    for i in range(10):  # groups of their own, so that no bit of the words is in the last one: that
+        c.good("put", f"c{i}", "x" * 300)  # could be a torn tail
     c.nodes[0].kill()
     path = segments(c, 0)[-1]
     with open(path, "rb") as f:
@@ -385,6 +387,12 @@ def corruption(run, c):
     start_refused(run, node_process(c, "n1", c.dir + "/n1"), (69, 74, 65), ["identity"],
                   "one bit of the identity: the node refuses and names it")
     shutil.move(identity + ".kept", identity)
+    table = os.path.join(c.dir, "n1", "table", "data.mdb")
+    shutil.copy(table, table + ".kept")
+    os.truncate(table, 8192)  # what is left says that there is more
+    start_refused(run, node_process(c, "n1", c.dir + "/n1"), (74,), ["data.mdb", "cut short"],
+                  "the table cut short: the node refuses and names the file")
+    shutil.move(table + ".kept", table)
     c.nodes[0].start()
     c.wait_serving()
     run.check(c.good("mget", *[f"c{i}" for i in range(1000)]).count(b"x" * 300) == 1000,
@@ -429,7 +437,7 @@ def fill(run, c, dir):
     said = f"disk full after {len(kept)} values of 100 kB: exit code {done.returncode}"
     if not run.check(full and done.returncode == 5, said):
         return
-    done = c.duet("put", full[0]["key"], "x", "--timeout", "500")
+    done = c.duet("put", full[0]["key"], "x")
     run.check(done.returncode == 5 and b"disk is nearly full" in done.stderr,
               "small writes are refused as well, in words: " + done.stderr.decode().strip())
     run.check(all(p.alive() for p in c.processes), "nobody ended")
