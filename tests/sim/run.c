@@ -60,6 +60,7 @@ void run_here(const struct run_order *order, struct run_result *ret)
     struct world *w = world_for(order, &scenario);
     w->tracing = order->tracing;
     w->quiet = order->quiet;
+    w->starved = order->starved;
     if (order->tracing)
         setvbuf(stdout, NULL, _IOLBF, 0);
     if (order->tracing)
