@@ -76,6 +76,15 @@ static enum status fault_check(struct table_mem *m, enum table_mem_fault which)
     return s;
 }
 
+bool table_mem_failing(const struct table *t)
+{
+    const struct table_mem *m = (const struct table_mem *)t;
+    for (unsigned i = 0; i < FAULTS_COUNT; i++)
+        if (m->faults[i].armed)
+            return true;
+    return false;
+}
+
 void table_mem_fail(struct table *t, enum table_mem_fault fault, uint64_t after, enum status status)
 {
     struct table_mem *m = mem_of(t);
