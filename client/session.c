@@ -325,10 +325,11 @@ void session_message(struct session *s, uint64_t now_ms, uint32_t router, struct
                      struct session_effects *effects)
 {
     ENSURE(router < s->routers_count);
-    if (router == s->current)
-        s->heard_ms = now_ms;
     if (dispatch(s, now_ms, router, frame, effects) != STATUS_OK)
         s->counters.bad_frames++;
+    /* Whoever answers pings but never the HELLO has lost it: memory ran out there. */
+    if (router == s->current && s->ready)
+        s->heard_ms = now_ms;
 }
 
 /* ---- Time ---- */

@@ -505,7 +505,10 @@ enum status clustermap_take_partition(struct clustermap *map, uint32_t p, uint64
     for (uint32_t i = 0; i < map->nodes_count; i++)
         join.known[i] = map->nodes[i].version > 0;
     arena_init(&join.arena);
-    enum status s = decode_partition(&join, &r, &partition);
+    arena_reset(&join.arena, ARENA_CAP);
+    /* Memory first: what does not decode with it is the value's fault. */
+    enum status s = arena_alloc(&join.arena, 1) == NULL ? STATUS_NOMEMORY
+                                                        : decode_partition(&join, &r, &partition);
     arena_fini(&join.arena);
     if (s != STATUS_OK)
         return s;

@@ -528,8 +528,10 @@ static void on_ended(void *arg, uint64_t ticket, uint32_t number, enum registry_
     c->counters.collisions += outcome == REGISTRY_CONFLICT;
     uint32_t partition = number - REGISTRY_PARTITION(0);
     ENSURE(number >= REGISTRY_PARTITION(0) && partition < c->map->partition_count);
-    if (clustermap_take_partition(c->map, partition, version, value, &changed) != STATUS_OK) {
-        core_fail(c, STATUS_CORRUPT);
+    enum status status =
+        clustermap_take_partition(c->map, partition, version, value, &changed);
+    if (status != STATUS_OK) {
+        core_fail(c, status == STATUS_NOMEMORY ? status : STATUS_CORRUPT);
         return;
     }
     if (changed)

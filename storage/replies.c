@@ -1,6 +1,8 @@
 #include "storage/replies.h"
 
 #include <stdlib.h>
+
+#define HASH_NONFATAL_OOM 1 /* else it ends the process without a word */
 #include <uthash.h>
 
 #include "proto/base/ensure.h"
@@ -78,6 +80,10 @@ enum status replies_source(struct replies *r, uint64_t source, uint64_t router_b
         }
         s->id = source;
         HASH_ADD(hh, r->sources, id, sizeof s->id, s);
+        if (s->hh.tbl == NULL) { /* uthash found no memory, and did not add it */
+            source_destroy(s);
+            return STATUS_NOMEMORY;
+        }
     }
     s->answer.owner = router_boot;
     return STATUS_OK;

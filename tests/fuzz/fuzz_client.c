@@ -13,6 +13,8 @@
 #define TIMEOUT_MS     3000
 #define EVENTS_MAX     64
 
+#define FOR_A_TAG 16 /* added to whom: a range in place of a scan, a batch in place of a question */
+
 enum event { FROM_ROUTER, LINK, TIME, READ, WRITE, OUTCOME, SCAN, ANSWER };
 
 struct world {
@@ -165,13 +167,22 @@ static void step(struct world *w, struct bytes *rest)
         write(w, whom, rest);
         return;
     case OUTCOME:
-        op = (struct session_operation){.kind = KIND_OUTCOME, .key = feed_block(rest)};
-        op.outcome = (struct outcome_query){CLIENT_ID, whom, 0};
+        op.key = feed_block(rest);
+        if (whom >= FOR_A_TAG) {
+            op.kind = KIND_ATOMIC;
+            op.atomic = feed_block(rest);
+        } else {
+            op.kind = KIND_OUTCOME;
+            op.outcome = (struct outcome_query){CLIENT_ID, whom, 0};
+        }
         submit(w, &op);
         return;
     case SCAN:
-        op = (struct session_operation){.kind = KIND_SCAN, .key = feed_block(rest)};
-        op.scan.count_max = whom;
+        op.key = feed_block(rest);
+        op.kind = whom >= FOR_A_TAG ? KIND_RANGE : KIND_SCAN;
+        op.scan.count_max = whom % FOR_A_TAG;
+        if (op.kind == KIND_RANGE)
+            op.scan.prefix = feed_block(rest);
         submit(w, &op);
         return;
     case ANSWER:

@@ -385,7 +385,7 @@ static void event(struct world *w, struct bytes *rest)
         forged(w, node, (more & 1) != 0, feed_block(rest));
         return;
     case OPERATION:
-        operation(w, node, KIND_READ + more % KIND_SCAN, rest);
+        operation(w, node, KIND_READ + more % KIND_LAST, rest);
         return;
     case TIME:
         pass(w, more * 20, 10);

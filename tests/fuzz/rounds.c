@@ -77,6 +77,8 @@ AGAIN_FRAME(partition_value)
 AGAIN_SMALL(expiry)
 AGAIN_SMALL(outcome_query)
 AGAIN_FRAME(scan_query)
+AGAIN_FRAME(atomic_batch)
+AGAIN_FRAME(atomic_answer)
 AGAIN(read_query, enum read_part, codec_unpack_read_query(frame, &m), codec_pack_read_query(m, out))
 
 static again_fn *const frames[] = {
@@ -140,9 +142,11 @@ static void operations(const uint32_t *kinds, const struct bytes *list, size_t c
         [KIND_WRITE] = again_write,
         [KIND_OUTCOME] = again_outcome_query,
         [KIND_SCAN] = again_scan_query,
+        [KIND_RANGE] = again_scan_query,
+        [KIND_ATOMIC] = again_atomic_batch,
     };
     for (size_t i = 0; i < count; i++) {
-        ENSURE(kinds[i] >= KIND_READ && kinds[i] <= KIND_SCAN);
+        ENSURE(kinds[i] >= KIND_READ && kinds[i] <= KIND_LAST);
         stable(parts[kinds[i]], 0, list[i]);
     }
 }
@@ -151,6 +155,7 @@ static void values(const struct answer *m)
 {
     for (size_t i = 0; i < m->count; i++) {
         stable(again_scan_page, 0, m->values[i]);
+        stable(again_atomic_answer, 0, m->values[i]);
         stable(again_expiry, 0, m->values[i]);
     }
 }

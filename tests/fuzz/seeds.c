@@ -89,6 +89,81 @@ static struct bytes operation(const struct write *w)
 
 static const struct write put = {.mutation = MUTATION_PUT, .value = {3, (const uint8_t *)"red"}};
 
+/* Two keys of one tag, the second only if the first's condition holds, too. */
+static struct bytes atomic(void)
+{
+    static struct buffer body;
+    static struct buffer second;
+    struct bytes keys[] = {bytes_text("{t}a"), bytes_text("{t}b")};
+    struct write w = {.mutation = MUTATION_DELETE, .precondition = PRECONDITION_ABSENT};
+    second.size_max = body.size_max = SIZE_MAX_OUT;
+    buffer_clear(&second);
+    buffer_clear(&body);
+    ENSURE(codec_pack_write(&w, &second) == STATUS_OK);
+    struct bytes operations[] = {operation(&put), buffer_view(&second)};
+    struct atomic_batch m = {.count = 2, .keys = keys, .operations = operations};
+    ENSURE(codec_pack_atomic_batch(&m, &body) == STATUS_OK);
+    return buffer_view(&body);
+}
+
+static struct bytes atomic_answer(void)
+{
+    static struct buffer body;
+    uint32_t statuses[] = {STATUS_OK, STATUS_NOTFOUND}, flags[] = {ANSWER_VALUE, 0};
+    struct bytes values[] = {bytes_text("red"), BYTES_EMPTY};
+    struct atomic_answer m = {2, statuses, flags, values, false};
+    body.size_max = SIZE_MAX_OUT;
+    buffer_clear(&body);
+    ENSURE(codec_pack_atomic_answer(&m, &body) == STATUS_OK);
+    return buffer_view(&body);
+}
+
+static struct bytes query(const struct scan_query *q)
+{
+    static struct buffer body;
+    body.size_max = SIZE_MAX_OUT;
+    buffer_clear(&body);
+    ENSURE(codec_pack_scan_query(q, &body) == STATUS_OK);
+    return buffer_view(&body);
+}
+
+static const struct scan_query range = {.count_max = 5,
+                                        .prefix = {4, (const uint8_t *)"{t}a"},
+                                        .from = {4, (const uint8_t *)"{t}a"},
+                                        .to = {4, (const uint8_t *)"{t}z"}};
+static const struct scan_query counted = {.count_only = true};
+
+static struct bytes page(void)
+{
+    static struct buffer body;
+    struct bytes keys[] = {bytes_text("{t}a"), bytes_text("{t}b")};
+    struct bytes values[] = {bytes_text("red"), bytes_text("green")};
+    uint64_t ones[] = {1, 2};
+    struct scan_page m = {2, keys, values, ones, ones, bytes_text("{t}c"), 2};
+    body.size_max = SIZE_MAX_OUT;
+    buffer_clear(&body);
+    ENSURE(codec_pack_scan_page(&m, &body) == STATUS_OK);
+    return buffer_view(&body);
+}
+
+/* A batch, a page of a tag, a count and a page of the walk, in one message. */
+static struct bytes request_of_tags(void)
+{
+    uint32_t kinds[] = {KIND_ATOMIC, KIND_RANGE, KIND_SCAN};
+    struct bytes keys[] = {bytes_text("{t}a"), bytes_text("{t}"), BYTES_EMPTY};
+    struct bytes operations[] = {atomic(), query(&range), bytes_text("\x08\x05")};
+    struct request m = {.client_id = 0xc1,
+                        .first_seq = 1,
+                        .ack_below = 1,
+                        .ptime_token = 5,
+                        .deadline_ms = 300,
+                        .count = 3,
+                        .kinds = kinds,
+                        .keys = keys,
+                        .operations = operations};
+    return FRAME(codec_pack_request(&m, &frame));
+}
+
 static struct bytes request(uint32_t flags)
 {
     uint32_t kinds[] = {KIND_WRITE, KIND_READ, KIND_OUTCOME, KIND_SCAN};
@@ -169,8 +244,24 @@ static void router(const char *name, uint32_t what, struct bytes content)
     save("router", name);
 }
 
+/* A node answers with a page, and with a batch's answer. */
+static void router_tags(const char *name, struct bytes value)
+{
+    octet(0);
+    block(request_of_tags());
+    octet(2);
+    octet(STATUS_OK);
+    two(ANSWER_VALUE);
+    block(value);
+    octet(3);
+    two(200);
+    save("router", name);
+}
+
 static void routers(void)
 {
+    router_tags("tags_page", page());
+    router_tags("tags_batch_answer", atomic_answer());
     router("request", 0, request(0));
     router("request_whole", 0, request(REQUEST_WHOLE));
     router("request_of_a_req_socket", 7, request(REQUEST_WHOLE));
@@ -204,8 +295,33 @@ static void client(const char *name, struct bytes content)
     save("client", name);
 }
 
+/* A batch and a range wait when the router answers with value. */
+static void client_tags(const char *name, struct bytes value)
+{
+    octet(5 | 16 << 3);
+    text("{t}a");
+    block(atomic());
+    octet(6 | 21 << 3);
+    text("{t}");
+    text("{t}a");
+    octet(1 | 2 << 3); /* the link is there */
+    octet(0);
+    block(hello(MESSAGE_HELLO_REPLY, ROLE_ROUTER));
+    octet(2);
+    two(10);
+    octet(7);
+    octet(STATUS_OK);
+    two(ANSWER_VALUE);
+    block(value);
+    octet(2);
+    two(500);
+    save("client", name);
+}
+
 static void clients(void)
 {
+    client_tags("tags_page", page());
+    client_tags("tags_batch_answer", atomic_answer());
     client("hello_reply", hello(MESSAGE_HELLO_REPLY, ROLE_ROUTER));
     client("answer", answer(MESSAGE_ANSWER));
     client("refused", refused());
@@ -225,19 +341,24 @@ static void node(const char *name, uint32_t what, struct bytes content)
     save("node", name);
 }
 
-static void operations(const char *name, uint32_t kind, struct bytes body)
+static void operations_on(const char *key, const char *name, uint32_t kind, struct bytes body)
 {
     for (uint32_t side = 0; side < 2; side++) {
         octet(3 | side << 3 | (kind - KIND_READ) << 4);
         octet(1);
         octet(side + 1);
         octet(0);
-        text("a");
+        text(key);
         block(body);
     }
     octet(4 | 3 << 4);
     octet(7);
     save("node", name);
+}
+
+static void operations(const char *name, uint32_t kind, struct bytes body)
+{
+    operations_on("a", name, kind, body);
 }
 
 static struct bytes entry(void)
@@ -246,7 +367,8 @@ static struct bytes entry(void)
     struct entry e = {.kind = ENTRY_WRITE, .epoch = 1, .seq = 2, .prev_epoch = 1, .client = 1};
     e.client_seq = 1;
     e.effects_count = 1;
-    e.effects[0] = (struct effect){EFFECT_PUT, 1, 0, bytes_text("a"), bytes_text("red")};
+    struct effect effect = {EFFECT_PUT, 1, 0, bytes_text("a"), bytes_text("red")};
+    e.effects = &effect;
     body.size_max = SIZE_MAX_OUT;
     buffer_clear(&body);
     ENSURE(record_entry_encode(&e, &body) == STATUS_OK);
@@ -312,6 +434,10 @@ static void writes(void)
     operations("read_expiry", KIND_READ, bytes_text("\x08\x01"));
     operations("outcome", KIND_OUTCOME, bytes_text("\x10\x05"));
     operations("scan", KIND_SCAN, bytes_text("\x08\x05"));
+    operations_on("{t}a", "range", KIND_RANGE, query(&range));
+    operations_on("{t}a", "range_count", KIND_RANGE, query(&counted));
+    operations_on("{t}a", "atomic", KIND_ATOMIC, atomic());
+    operations_on("a", "atomic_of_another_tag", KIND_ATOMIC, atomic());
 }
 
 static void nodes(void)

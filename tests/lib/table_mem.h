@@ -29,6 +29,9 @@ enum table_mem_fault {
 void table_mem_fail(struct table *t, enum table_mem_fault fault, uint64_t after,
                     enum status status);
 
+/* Is such a failure still to come? */
+bool table_mem_failing(const struct table *t);
+
 /* Transactions committed so far. */
 uint64_t table_mem_commits(const struct table *t);
 

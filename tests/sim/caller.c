@@ -8,6 +8,7 @@
 #include "proto/base/ensure.h"
 #include "proto/codec.h"
 #include "tests/sim/machine.h"
+#include "tests/sim/memory.h"
 #include "tests/sim/texts.h"
 #include "tests/sim/world.h"
 
@@ -325,7 +326,9 @@ static void on_timer(void *arg, uint64_t at_us, uint64_t unused);
 static void lose(struct caller *c, uint32_t router)
 {
     c->connection++;
+    memory_work();
     session_router_connected(c->session, now_ms(c), router, false, &c->effects);
+    memory_rest();
 }
 
 static void set_timer(struct caller *c)
@@ -353,7 +356,9 @@ static void act(struct caller *c)
             ask_outcome(c, c->doubts[--c->doubts_count]);
         if (c->page_due)
             ask_page(c);
+        memory_work();
         session_flush(c->session, now_ms(c), &c->effects);
+        memory_rest();
         refused |= carry_out(c);
         again = refused != 0;
         for (uint32_t r = 0; r < c->world->knobs.routers; r++)
@@ -371,7 +376,9 @@ static void on_timer(void *arg, uint64_t at_us, uint64_t unused)
     if (c->timer_us != at_us)
         return;
     c->timer_us = 0;
+    memory_work();
     session_tick(c->session, now_ms(c), &c->effects);
+    memory_rest();
     act(c);
 }
 
@@ -388,7 +395,9 @@ void caller_answered(struct caller *c, uint32_t socket, struct bytes frame)
     uint32_t router = router_of(c, socket);
     if (router == UINT32_MAX)
         return;
+    memory_work();
     session_message(c->session, now_ms(c), router, frame, &c->effects);
+    memory_rest();
     act(c);
 }
 
@@ -398,7 +407,9 @@ void caller_connected(struct caller *c, uint32_t socket, bool connected)
     if (router == UINT32_MAX)
         return;
     c->connection += !connected;
+    memory_work();
     session_router_connected(c->session, now_ms(c), router, connected, &c->effects);
+    memory_rest();
     act(c);
 }
 
@@ -472,10 +483,14 @@ static size_t note_asked(struct caller *c, uint32_t key, const struct checker_op
 /* Submit; false: the window is full. */
 static bool submit(struct caller *c, const struct session_operation *asked, uint64_t *ret_seq)
 {
+    uint64_t failures = memory_failures();
+    memory_work();
     enum status status = session_submit(c->session, now_ms(c), asked, ret_seq);
+    memory_rest();
     if (status == STATUS_OK)
         return true;
-    ENSURE(status == STATUS_BUSY);
+    ENSURE(status == STATUS_BUSY ||
+           (status == STATUS_NOMEMORY && memory_failures() != failures));
     c->ticket_used[(struct ticket *)asked->user - c->tickets] = false;
     return false;
 }

@@ -246,7 +246,8 @@ static void take_disk(struct faults *f)
 {
     uint32_t index = (uint32_t)random_below(&f->random, f->world->knobs.nodes);
     struct machine *m = f->world->machines[index];
-    if (f->disk_taken)
+    /* A node that dies before it has heard of the disk would take the strange one for the first. */
+    if (f->disk_taken || f->world->starved)
         return;
     f->disk_taken = true;
     machine_end(m, random_chance(&f->random, 500) ? MACHINE_KILL : MACHINE_POWER);

@@ -6,6 +6,7 @@
 
 #include "proto/base/ensure.h"
 #include "router/coordinator.h"
+#include "tests/sim/memory.h"
 #include "tests/sim/world.h"
 
 #define NODES_KNOWN_MAX 32
@@ -115,8 +116,12 @@ void gateway_boot(struct gateway *g)
     for (uint32_t i = 0; i < options.seeds_count; i++)
         options.seeds[i] = seeds[(i + g->index) % k->nodes];
     g->life++;
-    g->coordinator = coordinator_new(&options);
-    ENSURE(g->coordinator != NULL);
+    /* Whoever starts it tries again. */
+    do {
+        memory_work();
+        g->coordinator = coordinator_new(&options);
+        memory_rest();
+    } while (g->coordinator == NULL);
     effects_init(&g->effects);
     for (uint32_t i = 0; i < NODES_KNOWN_MAX; i++)
         g->sockets[i] = NO_SOCKET;
@@ -321,12 +326,14 @@ static void turn(void *arg, uint64_t life, uint64_t unused)
     }
     g->turn_due = false;
     uint64_t now = now_ms(g);
+    memory_work();
     for (size_t i = 0; i < g->arrivals_count; i++)
         take(g, now, &g->arrivals[i]);
-    arrivals_clear(g);
     if (coordinator_deadline(g->coordinator) <= now)
         coordinator_tick(g->coordinator, now, &g->effects);
     coordinator_flush(g->coordinator, now, &g->effects);
+    memory_rest();
+    arrivals_clear(g);
     carry_out(g, now);
     if (gateway_slots_used(g) > g->world->knobs.slots) /* I19 */
         world_fail(g->world, "I19", "router %u has %" PRIu64 " operations in flight", g->index,

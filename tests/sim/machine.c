@@ -12,6 +12,7 @@
 #include "storage/node.h"
 #include "tests/lib/disk_sim.h"
 #include "tests/lib/table_mem.h"
+#include "tests/sim/memory.h"
 #include "tests/sim/steps.h"
 #include "tests/sim/watch.h"
 #include "tests/sim/world.h"
@@ -208,6 +209,14 @@ static void forget(struct machine *m)
 
 static enum status append_records(struct machine *m);
 
+static enum status note_commits(struct machine *m)
+{
+    memory_work();
+    enum status status = node_note_commits(m->node, &m->effects);
+    memory_rest();
+    return status;
+}
+
 static enum status write_groups(struct machine *m)
 {
     enum status status = STATUS_OK;
@@ -230,7 +239,7 @@ static bool close_log(struct machine *m)
     buffer_init(&close, 256);
     enum status status = write_groups(m);
     if (status == STATUS_OK)
-        status = node_note_commits(m->node, &m->effects);
+        status = note_commits(m);
     if (status == STATUS_OK)
         status = append_records(m);
     if (status == STATUS_OK)
@@ -293,34 +302,44 @@ struct recovery {
 static enum status on_state(void *arg, uint32_t slot, struct bytes blob)
 {
     struct recovery *r = arg;
-    return node_restore(r->machine->node, slot, blob, &r->error);
+    memory_work();
+    enum status status = node_restore(r->machine->node, slot, blob, &r->error);
+    memory_rest();
+    return status;
 }
 
 static enum status on_record(void *arg, uint64_t lsn, const struct record_view *record)
 {
     struct recovery *r = arg;
-    return node_replay(r->machine->node, lsn, record, &r->error);
+    memory_work();
+    enum status status = node_replay(r->machine->node, lsn, record, &r->error);
+    memory_rest();
+    return status;
 }
 
 static void on_commit(void *arg, uint32_t partition, const struct entry *e, uint64_t hash)
 {
     struct machine *m = arg;
     struct node_replica_view v;
+    memory_rest();
     if (node_replica(m->node, partition, &v))
         watch_commit(m->world->watch, m->index, partition, &v, e, hash);
+    memory_work();
 }
 
-static void make_store(struct machine *m)
+static bool make_store(struct machine *m)
 {
     const struct knobs *k = &m->world->knobs;
     struct store_options options = {.overlay_bytes_max = k->overlay_bytes_max,
                                     .overlay_entries_min = k->overlay_entries_min,
                                     .inline_reads = !k->cold_reads};
+    memory_work();
     m->store = store_new(&options, m->table);
-    ENSURE(m->store != NULL);
+    memory_rest();
+    return m->store != NULL;
 }
 
-static void make_node(struct machine *m, const struct identity *identity)
+static bool make_node(struct machine *m, const struct identity *identity)
 {
     const struct knobs *k = &m->world->knobs;
     struct node_options options;
@@ -339,9 +358,12 @@ static void make_node(struct machine *m, const struct identity *identity)
     options.value_size_max = VALUE_SIZE_MAX_DEFAULT;
     options.random = random_next(&m->random);
     options.kept_bytes_max = k->kept_bytes_max;
+    memory_work();
     m->node = node_new(&options, m->map, m->store);
-    ENSURE(m->node != NULL);
-    node_on_commit(m->node, on_commit, m);
+    memory_rest();
+    if (m->node != NULL)
+        node_on_commit(m->node, on_commit, m);
+    return m->node != NULL;
 }
 
 /* What the table said, before the log is read. */
@@ -394,14 +416,17 @@ static enum status open_all(struct machine *m, struct error *reterr)
     if (status != STATUS_OK)
         return status;
     m->map = map_copy(m->world->map);
-    make_store(m);
-    make_node(m, &identity);
+    if (!make_store(m) || !make_node(m, &identity))
+        return error_set(reterr, STATUS_NOMEMORY, "out of memory");
     status = recover(m, bytes_le64(identity.node_id.octets), reterr);
     if (status != STATUS_OK)
         return status;
     watch_recovered(m->world->watch, m->index, m->node, log_next_lsn(m->log));
     struct node_time time = time_of(m);
-    return node_start(m->node, &time, log_next_lsn(m->log), &m->effects, reterr);
+    memory_work();
+    status = node_start(m->node, &time, log_next_lsn(m->log), &m->effects, reterr);
+    memory_rest();
+    return status;
 }
 
 static void dial_peers(struct machine *m)
@@ -435,6 +460,7 @@ bool machine_boot(struct machine *m)
     for (uint32_t i = 0; i < WORLD_NODES_MAX; i++)
         buffer_init(&m->heartbeats[i], 4096);
     node_effects_init(&m->effects);
+    uint64_t failures = memory_failures();
     enum status status = open_all(m, &error);
     if (status == STATUS_OK && m->refusal_expected)
         world_fail(m->world, "I20", "node %u serves from a damaged log", m->index);
@@ -448,7 +474,8 @@ bool machine_boot(struct machine *m)
         return true;
     }
     world_say(m->world, "n%u  cannot start: %s", m->index, error.message);
-    if (status != STATUS_IO && status != STATUS_FULL && !m->refusal_expected)
+    bool starved = memory_failures() != failures && status == STATUS_NOMEMORY;
+    if (status != STATUS_IO && status != STATUS_FULL && !starved && !m->refusal_expected)
         world_fail(m->world, "I20", "node %u refuses its own directory: %s (%s)", m->index,
                    error.message, status_name(status));
     m->world->reached[REACH_boots_failed]++;
@@ -621,6 +648,15 @@ static void disk_work(struct machine *m)
                   0);
 }
 
+static enum status step(struct machine *m, const struct node_time *time,
+                        const struct node_event *event)
+{
+    memory_work();
+    enum status status = node_step(m->node, time, event, &m->effects);
+    memory_rest();
+    return status;
+}
+
 /* What the disk did since the last turn. */
 static enum status take_disk(struct machine *m, const struct node_time *time)
 {
@@ -634,7 +670,7 @@ static enum status take_disk(struct machine *m, const struct node_time *time)
     uint64_t lsn = log_durable_lsn(m->log);
     watch_durable(m->world->watch, m->index, lsn);
     struct node_event event = {.kind = NODE_DURABLE, .lsn = lsn};
-    return node_step(m->node, time, &event, &m->effects);
+    return step(m, time, &event);
 }
 
 /* ---------------------------------------------------------------- the checkpoint's thread */
@@ -705,7 +741,9 @@ static enum status start_checkpoint(struct machine *m)
     *c = (struct checkpoint){.frozen = store_freeze(m->store)};
     if (c->frozen == NULL)
         return STATUS_OK;
+    memory_work();
     enum status status = node_freeze(m->node, c, &m->effects);
+    memory_rest();
     if (status == STATUS_OK)
         status = append_records(m);
     if (status != STATUS_OK)
@@ -861,7 +899,7 @@ static enum status care_for_space(struct machine *m, const struct node_time *tim
     m->space_low = low;
     m->world->reached[REACH_space_low] += low;
     struct node_event event = {.kind = NODE_SPACE, .low = low};
-    return node_step(m->node, time, &event, &m->effects);
+    return step(m, time, &event);
 }
 
 static enum status care(struct machine *m, const struct node_time *time)
@@ -889,7 +927,7 @@ static enum status step_inbox(struct machine *m, const struct node_time *time)
             event.item = &m->fetches[job].item;
             event.lsn = 0;
         }
-        status = node_step(m->node, time, &event, &m->effects);
+        status = step(m, time, &event);
         if (fetched)
             fetch_done(m, job);
     }
@@ -926,12 +964,22 @@ static void end_by_itself(struct machine *m, enum status status)
     bool told = m->own.disk != NULL &&
                 (status == STATUS_WRONGCLUSTER || status == STATUS_CORRUPT); /* U7, U2 */
     bool disk = status == STATUS_IO || status == STATUS_FULL;
+    bool starved = status == STATUS_NOMEMORY && memory_failures() > 0;
     node_failure(m->node, why);
     world_say(m->world, "n%u  ends: %s %s", m->index, status_text(status), why);
-    m->world->reached[told ? REACH_disks_refused : REACH_disk_deaths]++;
-    if (!told && (m->world->calm || !disk))
+    if (!starved)
+        m->world->reached[told ? REACH_disks_refused : REACH_disk_deaths]++;
+    if (!told && !starved && (m->world->calm || !disk))
         world_fail(m->world, "I20", "node %u ends: %s %s", m->index, status_name(status), why);
     machine_end(m, random_chance(&m->random, 500) ? MACHINE_KILL : MACHINE_POWER);
+}
+
+static enum status flush(struct machine *m, const struct node_time *time)
+{
+    memory_work();
+    enum status status = node_flush(m->node, time, &m->effects);
+    memory_rest();
+    return status;
 }
 
 static enum status run_turn(struct machine *m, const struct node_time *time)
@@ -941,7 +989,7 @@ static enum status run_turn(struct machine *m, const struct node_time *time)
         status = step_inbox(m, time);
     take_checkpoint(m);
     if (status == STATUS_OK)
-        status = node_flush(m->node, time, &m->effects);
+        status = flush(m, time);
     if (status == STATUS_OK)
         status = care(m, time);
     if (status == STATUS_OK)

@@ -60,6 +60,7 @@ void run_here(const struct run_order *order, struct run_result *ret)
     struct world *w = world_for(order, &scenario);
     w->tracing = order->tracing;
     w->quiet = order->quiet;
+    w->starved = order->starved;
     if (order->tracing)
         setvbuf(stdout, NULL, _IOLBF, 0);
     if (order->tracing)
@@ -74,6 +75,10 @@ void run_here(const struct run_order *order, struct run_result *ret)
 }
 
 /* ---------------------------------------------------------------- children */
+
+#ifdef DUET_COVERAGE
+void __gcov_dump(void);
+#endif
 
 struct job {
     struct run_order order;
@@ -104,6 +109,9 @@ static void job_start(struct job *j)
     struct run_result result;
     run_here(&j->order, &result);
     fflush(stdout);
+#ifdef DUET_COVERAGE
+    __gcov_dump(); /* what _exit() would forget */
+#endif
     ssize_t wrote = write(ends[1], &result, sizeof result);
     _exit(wrote == (ssize_t)sizeof result ? 0 : 1);
 }

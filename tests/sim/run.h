@@ -13,6 +13,7 @@ struct run_order {
     const char *scenario; /* NULL: the seed's random world */
     uint32_t operations;  /* 0: the seed's own choice */
     unsigned mutant;
+    bool starved; /* memory runs out now and then (memory.h) */
     bool tracing;
     bool quiet; /* nothing is printed */
 };

@@ -65,7 +65,7 @@ static const struct {
 
 struct options {
     uint64_t first, last;
-    bool one_seed, check_determinism, mutants, tracing, reach;
+    bool one_seed, check_determinism, mutants, tracing, reach, starved;
     unsigned mutant, jobs, starts;
     uint64_t seeds_max; /* per mutant and start */
     uint32_t operations;
@@ -150,6 +150,7 @@ static bool next_seed(void *arg, struct run_order *ret)
     *ret = (struct run_order){.seed = b->next++,
                               .scenario = b->o->scenario,
                               .operations = b->o->operations,
+                              .starved = b->o->starved,
                               .mutant = b->o->mutant};
     return true;
 }
@@ -162,6 +163,8 @@ static void print_failure(const struct run_order *order, const struct run_result
     if (order->scenario != NULL)
         printf(" --scenario %s", order->scenario);
     printf(" --seed %" PRIu64, order->seed);
+    if (order->starved)
+        printf(" --starved");
     if (order->mutant != 0)
         printf(" --mutant %u", order->mutant);
     if (order->operations != 0)
@@ -212,6 +215,7 @@ static int run_one(const struct options *o)
                               .scenario = o->scenario,
                               .operations = o->operations,
                               .mutant = o->mutant,
+                              .starved = o->starved,
                               .tracing = o->tracing};
     struct run_result r;
     run_here(&order, &r);
@@ -424,6 +428,7 @@ static void usage(void)
            "sim --mutants [--mutant N] [--starts N] [--seeds-max N] [--jobs N]\n"
            "                                  how many seeds until each known mistake is found\n"
            "    --mutant N                    make that mistake (also with --seed, --seeds)\n"
+           "    --starved                     memory runs out now and then (with --seed, --seeds)\n"
            "    --operations N                so many client operations a world\n");
 }
 
@@ -477,6 +482,9 @@ static bool parse_one(int c, const char *text, struct options *o)
     case 'w':
         o->reach_to = text;
         return true;
+    case 'h':
+        o->starved = true;
+        return true;
     case 'R':
         o->reached_count = 1;
         return true;
@@ -507,6 +515,7 @@ static bool parse(int argc, char **argv, struct options *o)
         {"reach", no_argument, NULL, 'r'},
         {"reach-to", required_argument, NULL, 'w'},
         {"reached", no_argument, NULL, 'R'},
+        {"starved", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
     bool good = true;

@@ -13,6 +13,7 @@
 #include "tests/sim/faults.h"
 #include "tests/sim/gateway.h"
 #include "tests/sim/machine.h"
+#include "tests/sim/memory.h"
 #include "tests/sim/texts.h"
 #include "tests/sim/transcript.h"
 #include "tests/sim/watch.h"
@@ -564,7 +565,10 @@ void world_count(struct world *w)
 bool world_run(struct world *w)
 {
     world_start(w);
+    if (w->starved)
+        memory_starve(w->seed);
     run_safety(w);
+    memory_feed();
     if (!w->failed)
         world_calm(w);
     return !w->failed;

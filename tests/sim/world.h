@@ -104,6 +104,7 @@ struct world {
     uint64_t reached[REACH_COUNT];
     uint32_t undecided; /* keys whose history the checker gave up on */
     bool quiet;         /* a failure prints no details */
+    bool starved;       /* until the calm memory runs out now and then */
     bool failed;
     char invariant[16];
     char failure[2000];

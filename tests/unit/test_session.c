@@ -690,6 +690,23 @@ static void test_session__a_router_that_does_not_answer_hello_is_left(void **sta
     world_end(w);
 }
 
+/* It had no memory for the reply, and lives on. */
+static void test_session__a_router_that_answers_pings_but_not_hello_is_left(void **state)
+{
+    (void)state;
+    struct world *w = world_new(2, 0);
+    connected(w, 0, true);
+    connected(w, 1, true);
+    turn(w, 0);
+    EXPECT(w, "r0< HELLO\n");
+    turn(w, SESSION_PING_MS);
+    EXPECT(w, "r0< PING\n");
+    pong_from(w, 0, 100);
+    turn(w, SESSION_SILENCE_MS - SESSION_PING_MS);
+    EXPECT(w, "r0 reset\nr1< HELLO\n");
+    world_end(w);
+}
+
 static void test_session__a_router_of_another_cluster_is_not_used(void **state)
 {
     (void)state;
@@ -1191,6 +1208,7 @@ int main(void)
         cmocka_unit_test(test_session__whichever_router_is_back_first_is_used),
         cmocka_unit_test(test_session__patience_grows_while_all_are_silent_and_no_longer),
         cmocka_unit_test(test_session__a_router_that_does_not_answer_hello_is_left),
+        cmocka_unit_test(test_session__a_router_that_answers_pings_but_not_hello_is_left),
         cmocka_unit_test(test_session__a_router_of_another_cluster_is_not_used),
         cmocka_unit_test(test_session__a_router_that_refuses_hello_is_not_asked_in_a_tight_loop),
         cmocka_unit_test(test_session__a_refusal_that_may_be_retried_is_retried_after_a_pause),
