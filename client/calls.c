@@ -75,6 +75,11 @@ uint32_t duet_result_copies(const struct duet_result *result)
     return result->copies;
 }
 
+enum duet_read duet_result_read(const struct duet_result *result)
+{
+    return result->read;
+}
+
 struct duet_id duet_result_id(const struct duet_result *result)
 {
     return result->id;
@@ -139,12 +144,29 @@ struct write calls_write(const struct duet_operation *op)
     };
 }
 
-static struct session_operation translate(const struct duet_operation *op)
+static enum consistency consistency_of(enum duet_read read)
+{
+    switch (read) {
+    case DUET_READ_CONFIRM:
+        return CONSISTENCY_CONFIRM;
+    case DUET_READ_ANY:
+        return CONSISTENCY_ANY;
+    case DUET_READ_DEFAULT:
+    case DUET_READ_LINEARIZABLE:
+        break;
+    }
+    return CONSISTENCY_LINEARIZABLE;
+}
+
+static struct session_operation translate(const struct duet_client *client,
+                                          const struct duet_operation *op)
 {
     struct session_operation to = {.key = view(op->key)};
     if (op->kind == DUET_GET || op->kind == DUET_GET_EXPIRY) {
         to.kind = KIND_READ;
-        to.part = op->kind == DUET_GET ? READ_VALUE : READ_EXPIRY;
+        to.read.part = op->kind == DUET_GET ? READ_VALUE : READ_EXPIRY;
+        to.read.consistency =
+            consistency_of(op->read == DUET_READ_DEFAULT ? client_read(client) : op->read);
     } else if (op->kind == DUET_OUTCOME) {
         to.kind = KIND_OUTCOME;
         to.outcome = (struct outcome_query){.client_id = op->id.client, .seq = op->id.seq};
@@ -158,13 +180,14 @@ static struct session_operation translate(const struct duet_operation *op)
 static bool known(const struct duet_operation *op)
 {
     return op->kind >= DUET_GET && op->kind <= DUET_GET_EXPIRY &&
-           (unsigned)op->condition.when <= DUET_IF_EARLIER && (unsigned)op->want <= DUET_WANT_NEW;
+           (unsigned)op->condition.when <= DUET_IF_EARLIER &&
+           (unsigned)op->want <= DUET_WANT_NEW && (unsigned)op->read <= DUET_READ_ANY;
 }
 
 enum duet_code calls_check(const struct duet_operation *op, struct duet_error *reterr)
 {
     if (!known(op))
-        return fault_set(reterr, DUET_USAGE, "unknown kind, condition or want in the operation");
+        return fault_set(reterr, DUET_USAGE, "unknown kind, condition, want or read in the operation");
     if ((op->ttl_ms != 0) + (op->expiry_ms != 0) + op->keep_expiry > 1)
         return fault_set(reterr, DUET_USAGE, "give ttl_ms, expiry_ms or keep_expiry, not several");
     return DUET_OK;
@@ -176,7 +199,7 @@ enum duet_code duet_submit(struct duet_client *client, const struct duet_operati
     enum duet_code code = calls_check(op, reterr);
     if (code != DUET_OK)
         return code;
-    struct session_operation to = translate(op);
+    struct session_operation to = translate(client, op);
     return client_submit(client, &to, op->timeout_ms, op->nowait, callback, user, reterr);
 }
 
@@ -264,7 +287,7 @@ static enum duet_code run_public(struct duet_client *client, const struct duet_o
         *ret_result = NULL;
     if (code != DUET_OK)
         return code;
-    struct session_operation to = translate(op);
+    struct session_operation to = translate(client, op);
     return calls_run(client, &to, op->timeout_ms, ret_result, reterr);
 }
 

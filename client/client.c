@@ -158,7 +158,19 @@ enum duet_code client_submit(struct duet_client *c, const struct session_operati
     return s == STATUS_OK ? DUET_OK : explain_untaken(s, reterr);
 }
 
+enum duet_read client_read(const struct duet_client *c)
+{
+    return c->options.read; /* fixed at the opening */
+}
+
 /* ---- Out ---- */
+
+static enum duet_read read_of(uint32_t flags)
+{
+    if ((flags & ANSWER_ANY) != 0)
+        return DUET_READ_ANY;
+    return (flags & ANSWER_CONFIRMED) != 0 ? DUET_READ_CONFIRM : DUET_READ_LINEARIZABLE;
+}
 
 static void deliver(struct duet_client *c, const struct session_completion *done)
 {
@@ -168,6 +180,7 @@ static void deliver(struct duet_client *c, const struct session_completion *done
         .flags = done->status == STATUS_OK ? 0 : fault_flags(done->status, done->flags),
         .copies = (done->flags & ANSWER_COPIES_MASK) >> ANSWER_COPIES_SHIFT,
         .has_value = (done->flags & ANSWER_VALUE) != 0,
+        .read = read_of(done->flags),
         .version = {done->version.epoch, done->version.seq},
         .id = {session_client_id(c->session), done->seq},
         .value = {done->value.data, done->value.size},

@@ -15,6 +15,7 @@ struct duet_result {
     uint32_t flags; /* DUET_* */
     uint32_t copies;
     bool has_value;
+    enum duet_read read;
     struct duet_version version;
     struct duet_id id;
     struct duet_slice value;
@@ -29,6 +30,9 @@ enum duet_code client_submit(struct duet_client *c, const struct session_operati
 bool client_is_own_thread(const struct duet_client *c);
 /* DUET_USAGE, with the words for a call that would wait there. */
 enum duet_code client_refuse_wait(struct duet_error *reterr);
+
+/* How it reads when an operation does not say. */
+enum duet_read client_read(const struct duet_client *c);
 
 /* Tell in reterr (may be NULL) what an operation's outcome means; returns code. */
 enum duet_code client_explain(struct duet_client *c, enum duet_code code, uint32_t flags,

@@ -106,6 +106,19 @@ enum duet_code {
 #define DUET_FATAL 2u     /* it will never succeed like this */
 #define DUET_IN_DOUBT 4u  /* the write may or may not have happened */
 
+/* How a read is made sure of. */
+enum duet_read {
+    DUET_READ_DEFAULT = 0, /* as the client's option `read` says */
+    /* The newest acknowledged write. */
+    DUET_READ_LINEARIZABLE = 1,
+    /* The same, without trust in any clock: all copies are asked. It takes a round trip more. */
+    DUET_READ_CONFIRM = 2,
+    /* What is committed at any one copy that answers, also while writes are not possible. It may be old,
+     * is never uncommitted, and has no order with the client's other operations; a key past its expiry
+     * may still show. */
+    DUET_READ_ANY = 3,
+};
+
 /* Bytes that somebody else owns. */
 struct duet_slice {
     const void *data; /* may be NULL when size is 0 */
@@ -177,12 +190,14 @@ DUET_API void duet_options_free(struct duet_options **options_p);
  *                                       when so many have come after it
  *   name        ""                      shown in the routers' logs
  *   loop        "thread"                or "caller": no thread, see duet_client_dispatch()
+ *   read        "linearizable"          or "confirm" or "any" (enum duet_read): of reads of keys that
+ *                                       give none; walks and counts are linearizable always
  *
  * DUET_CONFIG: an unknown name or a bad value; nothing changed. One thread at a time. */
 DUET_API enum duet_code duet_options_set(struct duet_options *options, const char *name,
                                          const char *value, struct duet_error *reterr);
-/* Set what the environment says: DUET_ROUTERS, DUET_TIMEOUT_MS, DUET_WINDOW, DUET_NAME, where they
- * are set. DUET_CONFIG: a bad value; nothing changed. One thread at a time, and while nobody
+/* Set what the environment says: DUET_ROUTERS, DUET_TIMEOUT_MS, DUET_WINDOW, DUET_NAME, DUET_READ, where
+ * they are set. DUET_CONFIG: a bad value; nothing changed. One thread at a time, and while nobody
  * changes the environment. */
 DUET_API enum duet_code duet_options_environment(struct duet_options *options,
                                                  struct duet_error *reterr);
@@ -262,6 +277,8 @@ DUET_API bool duet_result_expiry(const struct duet_result *result, struct duet_e
 DUET_API struct duet_version duet_result_version(const struct duet_result *result);
 /* Copies that hold a write, 0: not told. Thread-safe. */
 DUET_API uint32_t duet_result_copies(const struct duet_result *result);
+/* How a read was made sure of, as its answer says; without meaning of a write. Thread-safe. */
+DUET_API enum duet_read duet_result_read(const struct duet_result *result);
 /* The id of the operation. Thread-safe. */
 DUET_API struct duet_id duet_result_id(const struct duet_result *result);
 
@@ -401,6 +418,7 @@ struct duet_operation {
     struct duet_id id;               /* DUET_OUTCOME */
     uint32_t timeout_ms;             /* 0: the client's */
     bool nowait;                     /* DUET_BUSY rather than waiting while the window is full */
+    enum duet_read read;             /* DUET_GET, DUET_GET_EXPIRY */
 };
 
 /* Called once on the client's thread (or in duet_client_dispatch(), duet_close()), with no lock

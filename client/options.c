@@ -15,6 +15,7 @@ void options_default(struct duet_options *options)
     *options = (struct duet_options){.routers = {ROUTER_DEFAULT},
                                      .routers_count = 1,
                                      .timeout_ms = SESSION_TIMEOUT_DEFAULT_MS,
+                                     .read = DUET_READ_LINEARIZABLE,
                                      .window = CLIENT_WINDOW_MAX};
 }
 
@@ -102,6 +103,18 @@ static enum duet_code set_name(struct duet_options *options, const char *value,
     return DUET_OK;
 }
 
+static enum duet_code set_read(struct duet_options *options, const char *value,
+                               struct duet_error *reterr)
+{
+    static const char *const words[] = {"linearizable", "confirm", "any"};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(value, words[i]) == 0) {
+            options->read = (enum duet_read)(DUET_READ_LINEARIZABLE + i);
+            return DUET_OK;
+        }
+    return fault_set(reterr, DUET_CONFIG, "read: '%s' is none of linearizable, confirm, any", value);
+}
+
 static enum duet_code set_loop(struct duet_options *options, const char *value,
                                struct duet_error *reterr)
 {
@@ -124,8 +137,11 @@ enum duet_code duet_options_set(struct duet_options *options, const char *name, 
         return set_name(options, value, reterr);
     if (strcmp(name, "loop") == 0)
         return set_loop(options, value, reterr);
+    if (strcmp(name, "read") == 0)
+        return set_read(options, value, reterr);
     return fault_set(reterr, DUET_CONFIG,
-                     "there is no option '%s'; there are routers, timeout_ms, window, name, loop",
+                     "there is no option '%s'; there are routers, timeout_ms, window, name, loop, "
+                     "read",
                      name);
 }
 
@@ -134,7 +150,8 @@ enum duet_code duet_options_environment(struct duet_options *options, struct due
     static const char *const names[][2] = {{"DUET_ROUTERS", "routers"},
                                            {"DUET_TIMEOUT_MS", "timeout_ms"},
                                            {"DUET_WINDOW", "window"},
-                                           {"DUET_NAME", "name"}};
+                                           {"DUET_NAME", "name"},
+                                           {"DUET_READ", "read"}};
     struct duet_options changed = *options;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         const char *value = getenv(names[i][0]);

@@ -9,6 +9,7 @@ struct duet_options {
     char routers[SESSION_ROUTERS_MAX][ADDRESS_SIZE_MAX];
     uint32_t routers_count;
     uint32_t timeout_ms, window;
+    enum duet_read read; /* not DEFAULT */
     char name[NAME_SIZE_MAX];
     bool by_caller; /* no thread: the caller's loop dispatches */
 };

@@ -26,7 +26,8 @@
  * (4) ack_below never falls and never passes an operation that is neither answered nor given up.
  * (5) Per key, operations leave in the order in which they were submitted; one that is refused is
  *     retried only if no later operation on the key may have taken effect, and later ones wait. An
- *     atomic batch counts as one on every key of its hash tag.
+ *     atomic batch counts as one on every key of its hash tag; a read that any copy may answer has no
+ *     order.
  *
  * What a link must promise: a frame arrives at most once; frames of one connection arrive in order;
  * nothing of the old connection arrives after a RESET (ZeroMQ over TCP does all that).
@@ -67,7 +68,7 @@ struct session_operation {
     enum operation_kind kind;
     struct bytes key; /* KIND_SCAN: the cursor. KIND_RANGE, KIND_ATOMIC: any key with the tag */
     union {
-        enum read_part part; /* KIND_READ */
+        struct read_query read; /* KIND_READ */
         struct write write;
         struct outcome_query outcome;
         struct scan_query scan; /* KIND_SCAN, KIND_RANGE */

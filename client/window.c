@@ -158,7 +158,9 @@ static enum status encode(const struct session_operation *op, struct buffer *out
         return s;
     switch (op->kind) {
     case KIND_READ:
-        return op->part == READ_VALUE ? STATUS_OK : codec_pack_read_query(op->part, out);
+        if (op->read.part == READ_VALUE && op->read.consistency == CONSISTENCY_LINEARIZABLE)
+            return STATUS_OK;
+        return codec_pack_read_query(&op->read, out);
     case KIND_WRITE:
         return codec_pack_write(&op->write, out);
     case KIND_ATOMIC:
@@ -202,7 +204,8 @@ enum status window_take(struct window *w, uint64_t now_ms, const struct session_
     s = encode(op, &slot->payload);
     if (s != STATUS_OK)
         return s;
-    bool ordered = op->kind == KIND_READ || message_writes(op->kind);
+    bool any = op->kind == KIND_READ && op->read.consistency == CONSISTENCY_ANY;
+    bool ordered = (op->kind == KIND_READ && !any) || message_writes(op->kind);
     *slot = (struct slot){.kind = op->kind,
                           .seq = w->next_seq++,
                           .key_hash = ordered ? hash_of(op->key) : 0,

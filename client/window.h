@@ -21,7 +21,7 @@ struct slot {
     /* Fixed when the operation is taken. */
     enum operation_kind kind;
     uint64_t seq;
-    uint64_t key_hash; /* 0: no key, no order (scans, ranges and outcome queries) */
+    uint64_t key_hash; /* 0: no key, no order (scans, ranges, outcome queries, reads of any copy) */
     uint64_t tag_hash; /* of the key's hash tag: what an atomic batch is about */
     uint64_t deadline_ms;
     uint64_t leave_ms; /* the router's deadline: from then on it does not leave (again) */

@@ -673,21 +673,23 @@ static void *unpack_small(struct bytes part, const ProtobufCMessageDescriptor *d
     return protobuf_c_message_unpack(descriptor, &allocator, part.size, part.data);
 }
 
-/* READ_VALUE packs to nothing, as a read without a query. */
-enum status codec_pack_read_query(enum read_part part, struct buffer *out)
+/* A linearizable read of the value packs to nothing, as a read without a query. */
+enum status codec_pack_read_query(const struct read_query *m, struct buffer *out)
 {
     Duet__V1__ReadQuery p = DUET__V1__READ_QUERY__INIT;
-    p.part = part;
+    p.part = m->part;
+    p.consistency = m->consistency;
     return pack_part(&p.base, out);
 }
 
-enum status codec_unpack_read_query(struct bytes part, enum read_part *ret)
+enum status codec_unpack_read_query(struct bytes part, struct read_query *ret)
 {
     struct small small;
     const Duet__V1__ReadQuery *p = unpack_small(part, &duet__v1__read_query__descriptor, &small);
-    if (p == NULL || !understood(&p->base) || p->part > READ_EXPIRY)
+    if (p == NULL || !understood(&p->base) || p->part > READ_EXPIRY ||
+        p->consistency > CONSISTENCY_ANY)
         return STATUS_MALFORMED;
-    *ret = (enum read_part)p->part;
+    *ret = (struct read_query){(enum read_part)p->part, (enum consistency)p->consistency};
     return STATUS_OK;
 }
 
@@ -1221,6 +1223,48 @@ enum status codec_unpack_promise(struct bytes frame, struct arena *arena, struct
         .count = p->n_partitions,
         .partitions = p->partitions,
         .epochs = take64(&a, p->n_epochs, p->epochs),
+    };
+    if (!a.ok || m.sender >= NODES_MAX || !all_below(m.partitions, m.count, PARTITIONS_MAX))
+        return STATUS_MALFORMED;
+    *ret = m;
+    return STATUS_OK;
+}
+
+enum status codec_pack_confirm(enum message_kind kind, const struct confirm *m, struct buffer *out)
+{
+    ENSURE(kind == MESSAGE_CONFIRM || kind == MESSAGE_CONFIRMED);
+    ENSURE(m->sender < NODES_MAX && m->count <= PARTITIONS_MAX);
+    Duet__V1__Confirm p = DUET__V1__CONFIRM__INIT;
+    p.sender = m->sender;
+    p.incarnation = m->incarnation;
+    p.target_incarnation = m->target_incarnation;
+    p.n_partitions = m->count;
+    p.partitions = m->partitions;
+    p.n_epochs = packed64(m->epochs, m->count);
+    p.epochs = m->epochs;
+    p.n_numbers = packed64(m->numbers, m->count);
+    p.numbers = m->numbers;
+    return pack_frame(kind, &p.base, out);
+}
+
+enum status codec_unpack_confirm(struct bytes frame, struct arena *arena, struct confirm *ret)
+{
+    enum message_kind kind;
+    if (codec_peek(frame, &kind) != STATUS_OK ||
+        (kind != MESSAGE_CONFIRM && kind != MESSAGE_CONFIRMED))
+        return STATUS_MALFORMED;
+    const Duet__V1__Confirm *p = unpack_frame(frame, kind, &duet__v1__confirm__descriptor, arena);
+    if (p == NULL)
+        return STATUS_MALFORMED;
+    struct arrays a = arrays_of(arena, p->n_partitions, PARTITIONS_MAX);
+    struct confirm m = {
+        .sender = p->sender,
+        .incarnation = p->incarnation,
+        .target_incarnation = p->target_incarnation,
+        .count = p->n_partitions,
+        .partitions = p->partitions,
+        .epochs = take64(&a, p->n_epochs, p->epochs),
+        .numbers = take64(&a, p->n_numbers, p->numbers),
     };
     if (!a.ok || m.sender >= NODES_MAX || !all_below(m.partitions, m.count, PARTITIONS_MAX))
         return STATUS_MALFORMED;

@@ -66,6 +66,9 @@ enum status codec_pack_heartbeat(const struct heartbeat *m, struct buffer *out);
 enum status codec_unpack_heartbeat(struct bytes frame, struct arena *arena, struct heartbeat *ret);
 enum status codec_pack_promise(const struct promise *m, struct buffer *out);
 enum status codec_unpack_promise(struct bytes frame, struct arena *arena, struct promise *ret);
+/* kind is MESSAGE_CONFIRM or MESSAGE_CONFIRMED. */
+enum status codec_pack_confirm(enum message_kind kind, const struct confirm *m, struct buffer *out);
+enum status codec_unpack_confirm(struct bytes frame, struct arena *arena, struct confirm *ret);
 enum status codec_pack_promised(const struct promised *m, struct buffer *out);
 enum status codec_unpack_promised(struct bytes frame, struct arena *arena, struct promised *ret);
 enum status codec_pack_append(const struct append *m, struct buffer *out);
@@ -79,8 +82,8 @@ enum status codec_unpack_registry(struct bytes frame, struct arena *arena,
 /* Parts inside messages: no prefix, and unpacking does not reset the arena (cap is its own). */
 enum status codec_pack_write(const struct write *m, struct buffer *out);
 enum status codec_unpack_write(struct bytes part, struct arena *arena, struct write *ret);
-enum status codec_pack_read_query(enum read_part part, struct buffer *out);
-enum status codec_unpack_read_query(struct bytes part, enum read_part *ret);
+enum status codec_pack_read_query(const struct read_query *m, struct buffer *out);
+enum status codec_unpack_read_query(struct bytes part, struct read_query *ret);
 enum status codec_pack_expiry(const struct expiry *m, struct buffer *out);
 enum status codec_unpack_expiry(struct bytes part, struct expiry *ret);
 enum status codec_pack_atomic_batch(const struct atomic_batch *m, struct buffer *out);

@@ -30,6 +30,8 @@ enum message_kind {
     MESSAGE_STATUS_REQUEST = 12,
     MESSAGE_STATUS = 13,
     MESSAGE_DRAIN = 14,
+    MESSAGE_CONFIRM = 17,
+    MESSAGE_CONFIRMED = 18,
     MESSAGE_HEARTBEAT = 32,
     MESSAGE_PROMISE = 33,
     MESSAGE_PROMISED = 34,
@@ -116,6 +118,16 @@ struct write {
 };
 
 enum read_part { READ_VALUE = 0, READ_EXPIRY = 1 };
+enum consistency {
+    CONSISTENCY_LINEARIZABLE = 0,
+    CONSISTENCY_CONFIRM = 1,
+    CONSISTENCY_ANY = 2,
+};
+
+struct read_query {
+    enum read_part part;
+    enum consistency consistency;
+};
 
 struct expiry {
     uint64_t expiry_ms, left_ms;
@@ -168,6 +180,8 @@ struct request {
 #define ANSWER_IN_DOUBT 0x02u
 #define ANSWER_SYNCED 0x04u
 #define ANSWER_VALUE 0x08u
+#define ANSWER_ANY 0x10u       /* a read: of one copy, it may be old */
+#define ANSWER_CONFIRMED 0x20u /* a read: all members of the epoch were asked */
 #define ANSWER_COPIES_SHIFT 8
 #define ANSWER_COPIES_MASK 0xf00u
 
@@ -267,6 +281,16 @@ struct promise {
     size_t count;
     uint32_t *partitions;
     uint64_t *epochs;
+};
+
+/* CONFIRM and CONFIRMED: the partitions that are asked about, and those of them of which no newer epoch
+ * is known. */
+struct confirm {
+    uint32_t sender;
+    uint64_t incarnation, target_incarnation;
+    size_t count;
+    uint32_t *partitions;
+    uint64_t *epochs, *numbers; /* numbers are the asker's, and echoed */
 };
 
 struct promised {

@@ -91,7 +91,8 @@ static void keep_value(struct coordinator *c, uint32_t index)
 
 static uint32_t status_flags(const struct operation *op)
 {
-    uint32_t flags = op->flags & (ANSWER_SYNCED | ANSWER_VALUE | ANSWER_COPIES_MASK);
+    uint32_t flags = op->flags & (ANSWER_SYNCED | ANSWER_VALUE | ANSWER_ANY | ANSWER_CONFIRMED |
+                                  ANSWER_COPIES_MASK);
     if (status_retry(op->status))
         flags |= ANSWER_RETRY;
     if (status_in_doubt(op->status) && operation_writes(op))

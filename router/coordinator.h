@@ -73,6 +73,7 @@ extern const struct coordinator_options coordinator_defaults;
     X(in_doubt,            "writes answered as in doubt")                                          \
     X(held,                "operations that waited for an earlier one on the same key")            \
     X(elsewhere,           "reads sent to another copy because the primary was silent")            \
+    X(any_copy,            "reads sent to any copy, as their clients asked for")                   \
     X(client_malformed,    "messages from clients that do not decode")                             \
     X(client_unsupported,  "messages from clients of another version or an unknown kind")          \
     X(client_gone,         "clients that left while operations were in flight")                    \

@@ -29,12 +29,35 @@ static const struct clustermap_partition *partition_for(const struct coordinator
     return &c->map->partitions[partition_of(op->digest, c->map->partition_count)];
 }
 
+static uint32_t usable_among(const struct coordinator *c, const uint32_t *nodes, uint32_t count,
+                             uint32_t first)
+{
+    uint32_t node = NODE_NONE;
+    for (uint32_t i = 0; i < count && node == NODE_NONE; i++)
+        node = peer_usable(c, nodes[(first + i) % count]);
+    return node;
+}
+
+/* Rule (6): the members first, then whoever has or had a copy. Each attempt begins with another one, and the
+ * first is drawn by the operation's number, so that readers spread. */
+static uint32_t choose_any(const struct coordinator *c, const struct operation *op)
+{
+    const struct clustermap_partition *p = partition_for(c, op);
+    uint32_t first = (uint32_t)op->seq + op->attempts_count;
+    uint32_t member = usable_among(c, p->isr, p->isr_count, first);
+    uint32_t copy = usable_among(c, p->assigned, p->assigned_count, first);
+    bool members_tried = copy != NODE_NONE && op->attempts_count >= p->isr_count;
+    return member == NODE_NONE || members_tried ? copy : member;
+}
+
 /* Rule (1); NODE_NONE while no node that may answer does. A read that the primary cannot answer now
  * asks another copy next. */
 static uint32_t choose(const struct coordinator *c, const struct operation *op)
 {
     if (clustermap_empty(c->map))
         return NODE_NONE;
+    if (op->any_copy)
+        return choose_any(c, op);
     const struct clustermap_partition *p = partition_for(c, op);
     uint32_t primary = peer_usable(c, p->primary), node = primary;
     if (operation_writes(op))
@@ -118,7 +141,9 @@ static void send(struct coordinator *c, uint32_t index, uint32_t node)
     }
     if (op->lane != LANE_NONE)
         lane_sent(&c->lanes, index, link_to(c, node));
-    if (!operation_writes(op) && !is_primary(c, op, node))
+    if (op->any_copy)
+        c->counters.any_copy++;
+    else if (!operation_writes(op) && !is_primary(c, op, node))
         c->counters.elsewhere++;
     wheel_set(&c->wheel, index, attempt_end_ms(c, op));
     if (first)
@@ -313,7 +338,7 @@ void dispatch_start(struct coordinator *c, uint32_t index)
     uint32_t node = choose(c, op);
     bool clear = true;
     /* A walk is about all keys: it has no order with operations on one of them. */
-    if (op->kind != KIND_SCAN) {
+    if (op->kind != KIND_SCAN && !op->any_copy) {
         lane_join(&c->lanes, op->asker->source, index);
         if (node != NODE_NONE)
             clear = lane_clear(&c->lanes, index, link_to(c, node));
@@ -398,6 +423,8 @@ static void retry(struct coordinator *c, uint32_t index, enum verdict verdict)
     /* Another copy that may know better, or a token that can be filled in: at once. */
     bool first = op->attempts_count == 1;
     bool elsewhere = (verdict == VERDICT_REDIRECT || first) && choose(c, op) != asked;
+    if (op->any_copy)
+        elsewhere = elsewhere && op->attempts_count < partition_for(c, op)->assigned_count;
     bool token = op->refusal == STATUS_NEEDTOKEN && op->ptime_token == 0 && c->ptime > 0;
     if (op->pause_ms > 0 || (!elsewhere && !token))
         ready_ms += operation_pause(op, c->options.pause_min_ms, c->options.pause_max_ms);

@@ -12,6 +12,8 @@
  *     if one may, the client hears the refusal (or, after an attempt that was lost, of the doubt).
  *     Nor is a read that was refused or lost, when that operation is a write: it would show it.
  * (5) At the deadline the client hears what operation_failure() says (rule X4).
+ * (6) A read that any copy may answer goes to any, and to another one when that is silent or refuses; it
+ *     has no order with other operations.
  */
 #ifndef ROUTER_DISPATCH_H
 #define ROUTER_DISPATCH_H

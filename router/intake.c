@@ -68,6 +68,7 @@ static void take_operation(struct coordinator *c, struct taking *t, size_t i)
     }
     op->key = copy(t, m->keys[i]);
     op->body = copy(t, m->operations[i]);
+    op->any_copy = operation_any_copy(op->kind, op->body);
     op->digest =
         op->kind == KIND_SCAN ? operation_cursor_digest(op->key) : partition_digest(op->key);
     dispatch_start(c, index);

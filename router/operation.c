@@ -2,6 +2,7 @@
 
 #include "proto/base/ensure.h"
 #include "proto/base/mutant.h"
+#include "proto/codec.h"
 #include "proto/limits.h"
 
 #define CURSOR_DIGEST_SIZE 8
@@ -158,6 +159,13 @@ enum status operation_failure(const struct operation *op)
         return STATUS_INDOUBT;
     }
     ENSURE_UNREACHABLE();
+}
+
+bool operation_any_copy(uint32_t kind, struct bytes body)
+{
+    struct read_query q;
+    return kind == KIND_READ && body.size > 0 && codec_unpack_read_query(body, &q) == STATUS_OK &&
+           q.consistency == CONSISTENCY_ANY;
 }
 
 uint64_t operation_cursor_digest(struct bytes cursor)

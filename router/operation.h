@@ -52,6 +52,7 @@ struct operation {
     uint64_t deadline_ms;
     uint64_t digest;
     struct bytes key, body;
+    bool any_copy; /* a read that any copy may answer, in no order with others (R6) */
     uint8_t cursor[8]; /* the key of a scan that goes on in a later partition by itself */
     uint32_t partitions_skipped;
 
@@ -123,6 +124,9 @@ enum status operation_failure(const struct operation *op);
  * STATUS_UNSUPPORTED. */
 enum status operation_check(uint32_t kind, struct bytes key, struct bytes body,
                             uint32_t value_size_max);
+
+/* Is it a read that any copy may answer? */
+bool operation_any_copy(uint32_t kind, struct bytes body);
 
 /* The first 8 bytes of a scan's cursor; 0 for an empty one. */
 uint64_t operation_cursor_digest(struct bytes cursor);

@@ -57,6 +57,21 @@ struct cold_key *cold_begin(struct cold *c, uint32_t partition, uint32_t slot, u
     return k;
 }
 
+static void insert(struct cold_key *k, struct cold_operation *op)
+{
+    struct cold_operation **at = k->first == NULL ? &k->first : k->last;
+    if (k->first != NULL && op->operation.arrival < k->arrival_last)
+        at = &k->first;
+    while (*at != NULL && (*at)->operation.arrival <= op->operation.arrival)
+        at = &(*at)->next;
+    op->next = *at;
+    *at = op;
+    if (op->next != NULL)
+        return;
+    k->last = &op->next;
+    k->arrival_last = op->operation.arrival;
+}
+
 enum status cold_park(struct cold *c, struct cold_key *k, const struct operation *op)
 {
     struct cold_operation *parked = malloc(sizeof *parked + op->key.size + op->body.size);
@@ -70,8 +85,7 @@ enum status cold_park(struct cold *c, struct cold_key *k, const struct operation
         memcpy(bytes + op->key.size, op->body.data, op->body.size);
     parked->operation.key = bytes_of(bytes, op->key.size);
     parked->operation.body = bytes_of(bytes + op->key.size, op->body.size);
-    *k->last = parked;
-    k->last = &parked->next;
+    insert(k, parked);
     c->operations_count++;
     return STATUS_OK;
 }

@@ -14,6 +14,7 @@ struct operation {
     uint64_t client, seq, ack_below, ptime_token;
     uint64_t deadline_ms; /* absolute */
     uint64_t arrival;     /* rises from each to the next that came */
+    struct read_query read; /* KIND_READ: the body */
     struct bytes key, body;
 };
 
@@ -27,6 +28,7 @@ struct cold_key {
     uint32_t partition, slot;
     uint64_t digest;
     struct cold_operation *first, **last;
+    uint64_t arrival_last; /* of the operation at *last */
     struct cold_key *next;   /* in its bucket */
     uint32_t key_size;
     uint8_t key[];
@@ -48,7 +50,8 @@ struct cold_key *cold_find(const struct cold *c, uint32_t slot, uint64_t digest,
 /* Begin one: draws a ticket. NULL: out of memory. */
 struct cold_key *cold_begin(struct cold *c, uint32_t partition, uint32_t slot, uint64_t digest,
                             struct bytes key);
-/* Queue a copy of op. STATUS_OK or STATUS_NOMEMORY. */
+/* Queue a copy of op, by arrival: one that was held meanwhile (hold.h) comes before what came later.
+ * STATUS_OK or STATUS_NOMEMORY. */
 enum status cold_park(struct cold *c, struct cold_key *k, const struct operation *op);
 struct cold_key *cold_by_ticket(const struct cold *c, uint64_t ticket);
 /* Take the oldest operation out; the caller frees it with free(). NULL: none left. */

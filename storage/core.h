@@ -7,6 +7,7 @@
  *   lease.c    who may read: grants between pairs of nodes
  *   serve.c    client operations at one replica: read, write, outcome, scan
  *   hold.c     operations that came between two epochs
+ *   confirm.c  reads that ask the other members rather than a clock
  *   page.c     keys and values in order, as one answer
  *   lapse.c    keys past their expiry go
  *   lead.c     the primary's side of replication: epochs, APPEND, commit

@@ -5,6 +5,7 @@
 #include "proto/base/ensure.h"
 #include "proto/base/mutant.h"
 #include "proto/codec.h"
+#include "storage/confirm.h"
 #include "storage/hold.h"
 #include "storage/known.h"
 #include "storage/lead.h"
@@ -424,6 +425,7 @@ static void enter(struct core *c, struct replica *r, const struct clustermap_par
     r->lead_incarnation = r->suspected_ms = 0;
     for (uint32_t i = 0; i < r->members_count; i++)
         enter_member(c, r, p, &r->members[i], opened, joins);
+    confirm_forget(r);
     if (r->in_isr && p->beacon_seq > r->last.seq && !MUTANT(21)) { /* U2: it was on this disk */
         core_lost(c, r, p->beacon_seq);
         return;
@@ -618,9 +620,13 @@ void epoch_flush(struct core *c)
     c->news_count = 0;
 }
 
-bool epoch_readable(const struct replica *r, uint64_t now_ms)
+bool epoch_member(const struct replica *r)
 {
     /* The founding epoch, 0, is nobody's: an empty disk would show that nothing is there. */
-    return r->promised_epoch > 0 && r->in_isr && r->opened && replica_current(r) &&
-           lease_holds(r, now_ms);
+    return r->promised_epoch > 0 && r->in_isr && r->opened && replica_current(r);
+}
+
+bool epoch_readable(const struct replica *r, uint64_t now_ms)
+{
+    return epoch_member(r) && lease_holds(r, now_ms);
 }

@@ -51,6 +51,8 @@ void epoch_stay(struct core *c);
 /* Leaving has been done, as far as it can be. */
 bool epoch_left(const struct core *c);
 
+/* Is r a member of an epoch that is open, as far as we know? */
+bool epoch_member(const struct replica *r);
 /* May clean keys be read at r at now_ms? (R1) */
 bool epoch_readable(const struct replica *r, uint64_t now_ms);
 

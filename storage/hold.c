@@ -59,7 +59,7 @@ static void insert(struct replica *r, struct held *h)
         r->held_last = h;
 }
 
-static void hold(struct core *c, struct replica *r, const struct operation *op)
+void hold_until(struct core *c, struct replica *r, const struct operation *op)
 {
     if (c->held_count >= c->options.waiters_max) {
         c->counters.refused_busy++;
@@ -81,7 +81,7 @@ static void hold(struct core *c, struct replica *r, const struct operation *op)
 void hold_or_refuse(struct core *c, struct replica *r, const struct operation *op)
 {
     if (is_ours(c, r))
-        hold(c, r, op);
+        hold_until(c, r, op);
     else
         refuse(c, r, op);
 }
@@ -95,7 +95,7 @@ bool hold_behind(struct core *c, struct replica *r, const struct operation *op)
         h = h->next;
     if (h == NULL || h->operation.arrival >= op->arrival)
         return false;
-    hold(c, r, op);
+    hold_until(c, r, op);
     return true;
 }
 

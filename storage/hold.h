@@ -17,6 +17,8 @@
 /* op cannot be served now, though this node is or becomes the primary: hold it, or refuse it as
  * UNAVAILABLE (or ASKPRIMARY) when there is nothing to wait for. */
 void hold_or_refuse(struct core *c, struct replica *r, const struct operation *op);
+/* op waits for something else, which ends in hold_release(). */
+void hold_until(struct core *c, struct replica *r, const struct operation *op);
 /* Must op wait behind one of its hash tag that came before it and is held? Then it is held. */
 bool hold_behind(struct core *c, struct replica *r, const struct operation *op);
 

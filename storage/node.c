@@ -6,6 +6,7 @@
 #include "proto/base/ensure.h"
 #include "proto/codec.h"
 #include "proto/partition.h"
+#include "storage/confirm.h"
 #include "storage/core.h"
 #include "storage/epoch.h"
 #include "storage/follow.h"
@@ -379,8 +380,10 @@ enum status node_start(struct node *n, const struct node_time *time, uint64_t ne
                          "cannot make the replicas of this node");
     snapshot_drop_unfinished(c);
     for (uint32_t slot = 1; slot <= c->slots_count; slot++)
-        if (c->by_slot[slot] != NULL)
+        if (c->by_slot[slot] != NULL) {
             c->by_slot[slot]->boot_promised = c->by_slot[slot]->promised_epoch;
+            c->by_slot[slot]->boot_last = c->by_slot[slot]->last.seq;
+        }
     epoch_adopt_all(c);
     n->heartbeat_due_ms = n->tick_due_ms = time->now_ms;
     n->note_due_ms = time->now_ms + c->options.commit_note_ms;
@@ -429,7 +432,10 @@ static void serve_one(struct core *c, const struct batch *b, size_t i, uint64_t 
                            .body = b->operations[i]};
     struct replica *r = c->by_partition[partition_of(op.digest, c->map->partition_count)];
     c->counters.operations++;
-    if (r == NULL)
+    if (op.kind == KIND_READ && op.body.size > 0 &&
+        codec_unpack_read_query(op.body, &op.read) != STATUS_OK)
+        core_refuse(c, op.asker, STATUS_MALFORMED);
+    else if (r == NULL)
         core_refuse(c, op.asker, STATUS_WRONGEPOCH);
     else
         serve_operation(c, r, &op, NULL);
@@ -503,7 +509,7 @@ static void on_map_request(struct core *c, uint64_t source)
 }
 
 #define COUNTERS(X)                                                                                \
-    X(operations) X(reads) X(writes) X(duplicates) X(refused_unavailable) X(refused_busy)          \
+    X(operations) X(reads) X(reads_any) X(confirms) X(confirms_unled) X(writes) X(duplicates) X(refused_unavailable) X(refused_busy)          \
     X(refused_full) X(malformed) X(stale_messages) X(retransmits) X(gaps) X(truncated_entries)     \
     X(commits) X(fetches) X(lapses) X(adrift) X(snapshots) X(copies_ended) X(copies_dropped)       \
     X(caught_up) X(takeovers) X(takeovers_unopened) X(left_out) X(new_lives) X(collisions)         \
@@ -703,6 +709,7 @@ static void flush_touched(struct core *c)
             lead_flush(c, r);
         else
             follow_flush(c, r);
+        confirm_flush(c, r);
         if (r->leads && r->commit_due_ms != 0)
             core_touch(c, r);
     }

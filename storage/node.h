@@ -152,6 +152,8 @@ bool node_talks_to(const struct node *n, uint32_t node);
 
 /* For status and tests. */
 struct node_counters {
+    uint64_t reads_any; /* of the reads, those of whatever is committed here */
+    uint64_t confirms, confirms_unled; /* rounds of questions for reads; of them, by a replica */
     uint64_t operations, reads, writes, duplicates, refused_unavailable, refused_busy, refused_full;
     uint64_t malformed, stale_messages, retransmits, gaps, truncated_entries, commits, fetches;
     uint64_t lapses; /* keys past their expiry that were let go */

@@ -9,7 +9,7 @@
 #define N OUTBOX_SECTIONS_MAX
 #define ENTRIES_MAX 4096
 
-/* The four messages that gather, each with its arrays of N elements. */
+/* The messages that gather, each with its arrays of N elements. */
 struct outbox_peer {
     uint64_t target;
     bool used;
@@ -17,13 +17,14 @@ struct outbox_peer {
     struct promised promised;
     struct append append;
     struct ack ack;
+    struct confirm confirm, confirmed;
     size_t append_bytes;
     uint64_t *memory;
 };
 
-/* Arrays of 64-bit elements in all four messages, and of 32-bit ones. */
-#define WIDE_ARRAYS (1 + 5 + 6 + 3)
-#define NARROW_ARRAYS (1 + 1 + 3 + 2)
+/* Arrays of 64-bit elements in all of them, and of 32-bit ones. */
+#define WIDE_ARRAYS (1 + 5 + 6 + 3 + 2 + 2)
+#define NARROW_ARRAYS (1 + 1 + 3 + 2 + 1 + 1)
 
 static uint64_t *wide(uint64_t **next)
 {
@@ -62,6 +63,10 @@ static bool peer_arrays(struct outbox_peer *p)
     p->ack.epochs = wide(&next);
     p->ack.verified_seqs = wide(&next);
     p->ack.hashes = wide(&next);
+    p->confirm.epochs = wide(&next);
+    p->confirm.numbers = wide(&next);
+    p->confirmed.epochs = wide(&next);
+    p->confirmed.numbers = wide(&next);
     p->promise.partitions = narrow(&next);
     p->promised.partitions = narrow(&next);
     p->append.partitions = narrow(&next);
@@ -69,6 +74,8 @@ static bool peer_arrays(struct outbox_peer *p)
     p->append.entry_counts = narrow(&next);
     p->ack.partitions = narrow(&next);
     p->ack.flags = narrow(&next);
+    p->confirm.partitions = narrow(&next);
+    p->confirmed.partitions = narrow(&next);
     p->append.entries = (struct bytes *)(void *)next;
     return true;
 }
@@ -223,6 +230,39 @@ void outbox_ack_add(struct outbox *o, uint32_t peer, const struct outbox_ack *in
     p->ack.flags[i] = in->flags;
 }
 
+static enum status pack_confirm(const struct confirm *m, struct buffer *out)
+{
+    return codec_pack_confirm(MESSAGE_CONFIRM, m, out);
+}
+
+static enum status pack_confirmed(const struct confirm *m, struct buffer *out)
+{
+    return codec_pack_confirm(MESSAGE_CONFIRMED, m, out);
+}
+
+static void send_confirms(struct outbox *o, uint32_t peer, struct outbox_peer *p)
+{
+    if (p->confirm.count > 0)
+        SEND(o, peer, p, confirm, LANE_CONTROL, pack_confirm);
+    if (p->confirmed.count > 0)
+        SEND(o, peer, p, confirmed, LANE_CONTROL, pack_confirmed);
+}
+
+void outbox_confirm(struct outbox *o, uint32_t peer, enum message_kind kind, uint32_t partition,
+                    uint64_t epoch, uint64_t number)
+{
+    struct outbox_peer *p = peer_of(o, peer);
+    if (p == NULL)
+        return;
+    struct confirm *m = kind == MESSAGE_CONFIRM ? &p->confirm : &p->confirmed;
+    if (m->count == N)
+        send_confirms(o, peer, p);
+    size_t i = m->count++;
+    m->partitions[i] = partition;
+    m->epochs[i] = epoch;
+    m->numbers[i] = number;
+}
+
 enum status outbox_flush(struct outbox *o)
 {
     for (uint32_t i = 0; i < o->peers_count; i++) {
@@ -233,6 +273,7 @@ enum status outbox_flush(struct outbox *o)
             SEND(o, i, p, promise, LANE_CONTROL, codec_pack_promise);
         if (p->promised.count > 0)
             SEND(o, i, p, promised, LANE_CONTROL, codec_pack_promised);
+        send_confirms(o, i, p);
         if (p->append.count > 0)
             send_append(o, i, p);
         if (p->ack.count > 0)

@@ -6,6 +6,7 @@
 #ifndef STORAGE_OUTBOX_H
 #define STORAGE_OUTBOX_H
 
+#include "proto/message.h"
 #include "storage/node.h"
 
 #define OUTBOX_SECTIONS_MAX 1024
@@ -60,6 +61,9 @@ bool outbox_entry(struct outbox *o, uint32_t peer, struct bytes entry);
 void outbox_promise(struct outbox *o, uint32_t peer, uint32_t partition, uint64_t epoch);
 void outbox_promised_add(struct outbox *o, uint32_t peer, const struct outbox_promised *p);
 void outbox_ack_add(struct outbox *o, uint32_t peer, const struct outbox_ack *a);
+/* kind is MESSAGE_CONFIRM or MESSAGE_CONFIRMED. */
+void outbox_confirm(struct outbox *o, uint32_t peer, enum message_kind kind, uint32_t partition,
+                    uint64_t epoch, uint64_t number);
 
 /* A ready frame in effect's buffer, for heartbeats and maps. NULL after a failure. */
 struct buffer *outbox_frame(struct outbox *o, uint32_t peer, enum node_lane lane);

@@ -1,6 +1,7 @@
 #include "storage/peers.h"
 
 #include "proto/codec.h"
+#include "storage/confirm.h"
 #include "storage/epoch.h"
 #include "storage/follow.h"
 #include "storage/known.h"
@@ -234,6 +235,26 @@ static void on_ack(struct core *c, struct bytes frame)
     }
 }
 
+static void on_confirm(struct core *c, struct bytes frame, bool answer)
+{
+    struct confirm m;
+    if (codec_unpack_confirm(frame, &c->frame, &m) != STATUS_OK) {
+        core_malformed(c);
+        return;
+    }
+    if (!peer_current(c, m.sender, m.incarnation, m.target_incarnation))
+        return;
+    for (size_t i = 0; i < m.count && c->failed == STATUS_OK; i++) {
+        struct replica *r = core_replica(c, m.partitions[i]);
+        if (r == NULL)
+            c->counters.stale_messages++;
+        else if (answer)
+            confirm_answered(c, r, m.sender, m.epochs[i], m.numbers[i]);
+        else
+            confirm_asked(c, r, m.sender, m.epochs[i], m.numbers[i]);
+    }
+}
+
 static void on_map(struct core *c, struct bytes frame)
 {
     struct map_message m;
@@ -324,6 +345,8 @@ void peers_message(struct core *c, struct bytes frame)
         on_snapshot(c, frame);
     else if (kind == MESSAGE_SNAPSHOT_ACK)
         on_snapshot_ack(c, frame);
+    else if (kind == MESSAGE_CONFIRM || kind == MESSAGE_CONFIRMED)
+        on_confirm(c, frame, kind == MESSAGE_CONFIRMED);
     else if (kind == MESSAGE_MAP)
         on_map(c, frame);
     else

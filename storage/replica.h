@@ -50,6 +50,8 @@ struct member {
     uint64_t asks_epoch;       /* that its newest heartbeat named; 0: none */
     uint64_t asks_ms;          /* when that came */
 
+    uint64_t confirmed; /* operations that had arrived when it was asked, and knew of no newer epoch (R5) */
+
     struct snapshot *snapshot; /* a copy on its way to it; NULL: none */
 };
 
@@ -67,6 +69,7 @@ struct replica {
     uint32_t members_count; /* without ourselves: all that keep the partition, or should */
     struct member members[COPIES_MAX - 1];
     uint64_t boot_promised; /* epoch that was promised when this process started */
+    uint64_t boot_last;     /* and where the log ended */
     uint64_t ticket;        /* of the proposal under way; 0: none */
     uint64_t suspected_ms; /* since when the primary is missing; 0: it is there */
 
@@ -102,6 +105,11 @@ struct replica {
     uint64_t acked_seq;     /* of the last ACK in this epoch */
     uint64_t asked_ms;      /* when an ACK was repeated last */
     uint64_t reader_due_ms; /* a read waits here and must be answered by then; 0: none */
+
+    /* Reads that are confirmed by all members (confirm.h); numbers are arrivals of operations. */
+    uint64_t confirm_wanted; /* of the newest that waits; 0: none does */
+    uint64_t confirm_number; /* of the question that is under way; 0: none since this epoch began */
+    uint64_t confirm_asked_ms;
 
     /* A whole copy on its way here (snapshot.h). */
     struct replica *successor; /* the slot that it fills; NULL: none */

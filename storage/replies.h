@@ -5,6 +5,7 @@
 #define STORAGE_REPLIES_H
 
 #include "proto/base/arena.h"
+#include "proto/message.h"
 #include "storage/node.h"
 
 /* Where an answer goes: the connection and the slot token that the router gave. */
@@ -21,6 +22,8 @@ struct waiter {
     struct asker asker;
     uint64_t since_ms, deadline_ms;
     uint64_t digest;      /* READ, SCAN, RANGE */
+    uint64_t arrival;
+    struct read_query read;
     uint32_t key_size;    /* READ, RANGE: the key. SCAN: the cursor. Then the query */
     uint32_t query_size;
     uint8_t bytes[];

@@ -6,10 +6,13 @@
 #include "proto/base/mutant.h"
 #include "proto/codec.h"
 #include "storage/atomic.h"
+#include "storage/confirm.h"
 #include "storage/epoch.h"
 #include "storage/hold.h"
+#include "storage/known.h"
 #include "storage/lapse.h"
 #include "storage/lead.h"
+#include "storage/lease.h"
 #include "storage/mutate.h"
 #include "storage/page.h"
 
@@ -20,14 +23,28 @@ static uint32_t copies_flags(const struct replica *r)
     return ANSWER_SYNCED | replica_copies(r) << ANSWER_COPIES_SHIFT;
 }
 
+/* What the answer to a read says of itself, beside its copies. */
+static uint32_t read_flags(const struct replica *r, const struct operation *op)
+{
+    switch (op->read.consistency) {
+    case CONSISTENCY_LINEARIZABLE:
+        return copies_flags(r);
+    case CONSISTENCY_CONFIRM:
+        return copies_flags(r) | ANSWER_CONFIRMED;
+    case CONSISTENCY_ANY:
+        return copies_flags(r) | ANSWER_ANY;
+    }
+    ENSURE_UNREACHABLE();
+}
+
 /* The expiry in place of the value. */
-static void reply_expiry(struct core *c, struct replica *r, struct asker to,
+static void reply_expiry(struct core *c, struct replica *r, const struct operation *op,
                          const struct item *item)
 {
     uint64_t now = lapse_now(c, r);
     struct expiry expiry = {item->expiry_ms, item->expiry_ms > now ? item->expiry_ms - now : 0};
     struct reply reply = {.status = STATUS_OK,
-                          .flags = copies_flags(r) | ANSWER_VALUE,
+                          .flags = read_flags(r, op) | ANSWER_VALUE,
                           .version = item->version};
     buffer_clear(&c->scratch);
     if (codec_pack_expiry(&expiry, &c->scratch) != STATUS_OK) {
@@ -35,27 +52,21 @@ static void reply_expiry(struct core *c, struct replica *r, struct asker to,
         return;
     }
     reply.value = buffer_view(&c->scratch);
-    core_reply(c, to, &reply);
+    core_reply(c, op->asker, &reply);
 }
 
 static void reply_item(struct core *c, struct replica *r, const struct operation *op,
                        const struct item *item)
 {
-    enum read_part part = READ_VALUE;
-    struct asker to = op->asker;
-    if (op->body.size > 0 && codec_unpack_read_query(op->body, &part) != STATUS_OK) {
-        core_refuse(c, to, STATUS_MALFORMED);
-        return;
-    }
-    if (part == READ_EXPIRY && item->present) {
-        reply_expiry(c, r, to, item);
+    if (op->read.part == READ_EXPIRY && item->present) {
+        reply_expiry(c, r, op, item);
         return;
     }
     struct reply reply = {.status = item->present ? STATUS_OK : STATUS_NOTFOUND,
-                          .flags = copies_flags(r) | (item->present ? ANSWER_VALUE : 0),
+                          .flags = read_flags(r, op) | (item->present ? ANSWER_VALUE : 0),
                           .version = item->version,
                           .value = item->present ? item->value : BYTES_EMPTY};
-    core_reply(c, to, &reply);
+    core_reply(c, op->asker, &reply);
 }
 
 /* ------------------------------------------------------------------ waiting */
@@ -79,6 +90,8 @@ static struct waiter *wait_for(struct core *c, struct pending *p, enum waiter_ki
     w->since_ms = c->now_ms;
     w->deadline_ms = op->deadline_ms;
     w->digest = op->digest;
+    w->arrival = op->arrival;
+    w->read = op->read;
     w->next = p->waiters;
     p->waiters = w;
     return w;
@@ -145,12 +158,17 @@ static void put_off(struct core *c, struct replica *r, const struct operation *o
         core_refuse(c, op->asker, status);
 }
 
-/* Rule R1: without leases what is here may be old. */
+/* Rules R1 and R5: without leases what is here may be old, unless all other members say that it is not. */
 static bool put_off_unread(struct core *c, struct replica *r, const struct operation *op)
 {
-    if (epoch_readable(r, c->now_ms))
+    bool confirm = op->read.consistency == CONSISTENCY_CONFIRM && !MUTANT(63);
+    if (!epoch_member(r)) {
+        hold_or_refuse(c, r, op);
+        return true;
+    }
+    if ((!confirm && lease_holds(r, c->now_ms)) || confirm_done(r, op->arrival))
         return false;
-    hold_or_refuse(c, r, op);
+    confirm_wait(c, r, op);
     return true;
 }
 
@@ -224,6 +242,39 @@ static void serve_read(struct core *c, struct replica *r, const struct operation
         read_dirty(c, r, op, p);
     else
         read_clean(c, r, op, cold);
+}
+
+/* After a crash in the middle of a checkpoint the table may be ahead of what we know to be committed. Such
+ * a row is committed, but what comes next would show what was before it. */
+static bool ahead_of_commit(const struct replica *r, const struct item *item, bool dirty)
+{
+    if (item->present)
+        return item->version.seq > r->commit.seq;
+    return dirty && r->commit.seq < r->boot_last;
+}
+
+/* Rule R6: what is committed here, be it old; also where nobody leads, and whoever is waiting. */
+static void serve_any(struct core *c, struct replica *r, const struct operation *op,
+                      const struct item *cold)
+{
+    struct item item;
+    const struct pending *p = pending_of_key(&c->pending, r->slot, op->digest, op->key);
+    c->counters.reads++;
+    c->counters.reads_any++;
+    /* A disk that never had anything, or in the place of another one, is no copy. */
+    if (r->promised_epoch == 0 || !known_met(c)) {
+        core_refuse(c, op->asker, STATUS_ASKPRIMARY);
+        return;
+    }
+    if (MUTANT(64) && p != NULL) {
+        item = pending_item(p, op->key);
+        reply_item(c, r, op, &item);
+    } else if (committed_item(c, r, op, cold, &item)) {
+        if (ahead_of_commit(r, &item, p != NULL))
+            core_refuse(c, op->asker, STATUS_ASKPRIMARY);
+        else
+            reply_item(c, r, op, &item);
+    }
 }
 
 /* A page of what is committed now; everything that came before op and is about its keys is. */
@@ -653,6 +704,8 @@ static void serve_atomic(struct core *c, struct replica *r, const struct operati
     if (!admitted(c, r, op))
         return;
     enum status status = open_atomic(c, r, op, &a);
+    if (hold_behind(c, r, op)) /* a read that waited for the table, and has to wait on */
+        return;
     if (status == STATUS_OK && overtaken(c, r, op, a.keys, a.count)) {
         log_aborted(c, r, op, op->client, op->seq);
         return;
@@ -718,6 +771,10 @@ void serve_operation(struct core *c, struct replica *r, const struct operation *
     bool one_key = op->kind == KIND_READ || op->kind == KIND_WRITE;
     if (one_key && cold == NULL && cold_find(&c->cold, r->slot, op->digest, op->key) != NULL) {
         park(c, r, op, 0);
+        return;
+    }
+    if (op->kind == KIND_READ && op->read.consistency == CONSISTENCY_ANY) {
+        serve_any(c, r, op, cold);
         return;
     }
     if (hold_behind(c, r, op))
@@ -800,6 +857,8 @@ static struct operation operation_of(const struct waiter *w)
                               .kind = kind_of(w->kind),
                               .digest = w->digest,
                               .deadline_ms = w->deadline_ms,
+                              .arrival = w->arrival,
+                              .read = w->read,
                               .key = bytes_of(w->bytes, w->key_size),
                               .body = bytes_of(w->bytes + w->key_size, w->query_size)};
 }

@@ -19,13 +19,18 @@
     "VALUE is taken as it is; - reads it from stdin, to the last byte.\n"                          \
     "A key has 1 to 480 bytes, a value up to 1 MiB unless the nodes allow more.\n"
 
+#define READ_HELP                                                                                  \
+    "--read linearizable: the newest acknowledged write. --read confirm: the same,\n"              \
+    "without trust in any clock, for one more round trip. --read any: what one copy\n"             \
+    "has, perhaps old, also while no write is possible; -o json and -o table say so.\n"
+
 const char *const command_sections[SECTIONS_COUNT] = {"Keys", "Many keys", "The cluster",
                                                       "This program"};
 
 const struct command commands[] = {
-    {SECTION_KEYS, "get", "KEY", "print the value of a key", 0, OUTPUTS_ALL, keys_get,
+    {SECTION_KEYS, "get", "KEY", "print the value of a key", FLAG_READ, OUTPUTS_ALL, keys_get,
      "On a terminal a newline follows the value; elsewhere, and with -o raw, nothing\n"
-     "does.\n"},
+     "does.\n" READ_HELP},
     {SECTION_KEYS, "put", "KEY VALUE", "store a value", FLAG_CONDITION | FLAG_EXPIRY, OUTPUTS_ALL,
      keys_put, VALUE_HELP},
     {SECTION_KEYS, "del", "KEY", "delete a key", FLAG_CONDITION, OUTPUTS_ALL, keys_del, ""},
@@ -54,12 +59,12 @@ const struct command commands[] = {
      "counts.\n"},
     {SECTION_KEYS, "persist", "KEY", "take away a key's expiry", FLAG_CONDITION, OUTPUTS_ALL,
      keys_persist, ""},
-    {SECTION_KEYS, "ttl", "KEY", "print how long a key still has, in ms", 0, OUTPUTS_ALL, keys_ttl,
-     "Prints 'none' when it has no expiry.\n"},
+    {SECTION_KEYS, "ttl", "KEY", "print how long a key still has, in ms", FLAG_READ, OUTPUTS_ALL,
+     keys_ttl, "Prints 'none' when it has no expiry.\n"},
 
-    {SECTION_MANY, "mget", "KEY...", "print the values of many keys", 0, OUTPUTS_ALL, keys_mget,
+    {SECTION_MANY, "mget", "KEY...", "print the values of many keys", FLAG_READ, OUTPUTS_ALL, keys_mget,
      "One line for each: key, tab, value, with \\t \\n \\\\ for tab, newline and\n"
-     "backslash.\n"},
+     "backslash.\n" READ_HELP},
     {SECTION_MANY, "mput", "KEY VALUE [KEY VALUE]...", "store many values, each on its own", 0,
      OUTPUTS_ALL, keys_mput, ""},
     {SECTION_MANY, "scan", "[TAG]", "print the keys of one hash tag in order, or all keys",
@@ -130,8 +135,9 @@ const struct command commands[] = {
      help_run, ""},
     {SECTION_SELF, "version", "", "show the version", 0, OUTPUTS_TEXT, help_version, ""},
     {SECTION_SELF, "context", "[list|add|use|remove] [NAME] [ROUTERS]",
-     "name sets of routers, and choose one", 0, OUTPUTS_REPORT | 1u << OUTPUT_RAW, contexts_run,
+     "name sets of routers, and choose one", FLAG_READ, OUTPUTS_REPORT | 1u << OUTPUT_RAW, contexts_run,
      "  duet context add prod tcp://10.0.0.1:7400,tcp://10.0.0.2:7400\n"
+     "  duet context add near tcp://127.0.0.1:7400 --read any   how its keys are read\n"
      "  duet context use prod         from now on; `use default` ends it\n"
      "  duet get apple --context prod this once\n"
      "Kept in $XDG_CONFIG_HOME/duet/contexts, else ~/.config/duet/contexts. Routers\n"
@@ -257,6 +263,7 @@ static struct duet_client *open_client(struct context *c, struct duet_error *ret
     struct duet_client *client = NULL;
     if (duet_options_set(options, "routers", c->routers, reterr) == DUET_OK &&
         duet_options_set(options, "timeout_ms", timeout_ms, reterr) == DUET_OK &&
+        (c->read[0] == 0 || duet_options_set(options, "read", c->read, reterr) == DUET_OK) &&
         duet_options_set(options, "name", "duet", reterr) == DUET_OK)
         client = duet_open(options, reterr);
     duet_options_free(&options);
@@ -268,7 +275,7 @@ static struct duet_client *open_client(struct context *c, struct duet_error *ret
 static bool client_fits(struct context *c)
 {
     char settings[4096];
-    snprintf(settings, sizeof settings, "%llu %s", (unsigned long long)c->flags.timeout,
+    snprintf(settings, sizeof settings, "%llu %s %s", (unsigned long long)c->flags.timeout, c->read,
              c->routers);
     if (c->client != NULL && c->client_for != NULL && strcmp(c->client_for, settings) == 0)
         return true;

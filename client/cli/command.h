@@ -37,6 +37,7 @@ struct context {
     enum text_format key_format;
     const struct command *command; /* that runs */
     const char *routers;           /* flags, environment, the context in use, or the default */
+    const char *read;              /* how keys are read: flags, environment, context; "": as usual */
     const char *source;            /* of routers, for people; NULL: name says it, or the line */
     struct contexts_entry *entry;  /* where routers lie that come from a context */
     const char *name;              /* of the context, or NULL */

@@ -21,6 +21,20 @@ struct file {
 
 /* ---- Lines ---- */
 
+/* Take " read=HOW" from the end of the value. False: HOW is none of those that are. */
+static bool split_read(struct contexts_entry *entry)
+{
+    char *at = strstr(entry->routers, " read=");
+    entry->read[0] = 0;
+    if (at == NULL)
+        return true;
+    snprintf(entry->read, sizeof entry->read, "%s", at + strlen(" read="));
+    while (at > entry->routers && at[-1] == ' ')
+        at--;
+    *at = 0;
+    return at > entry->routers && flags_choice(CONTEXTS_READS, entry->read) >= 0;
+}
+
 /* Take "NAME = VALUE" apart. 1: done, 0: an empty line or a comment, -1: neither. */
 static int split_line(const char *line, struct contexts_entry *ret)
 {
@@ -39,7 +53,7 @@ static int split_line(const char *line, struct contexts_entry *ret)
         return -1;
     snprintf(ret->name, sizeof ret->name, "%.*s", (int)name_size, line);
     snprintf(ret->routers, sizeof ret->routers, "%.*s", (int)value_size, value);
-    return 1;
+    return split_read(ret) ? 1 : -1;
 }
 
 /* The line of this name, lines_count when there is none. */
@@ -112,7 +126,7 @@ static enum status check_lines(const struct file *file, struct error *reterr)
     struct contexts_entry entry;
     for (size_t i = 0; i < file->lines_count; i++)
         if (split_line(file->lines[i], &entry) < 0)
-            return error_set(reterr, STATUS_CONFIG, "%s: line %zu is not NAME = ROUTERS",
+            return error_set(reterr, STATUS_CONFIG, "%s: line %zu is not NAME = ROUTERS [read=HOW]",
                              file->path, i + 1);
     return STATUS_OK;
 }
@@ -217,11 +231,14 @@ static int list(const struct context *c)
             json_object_set_new(object, "name", json_string(entry.name));
             json_object_set_new(object, "routers", json_string(entry.routers));
             json_object_set_new(object, "current", json_boolean(current));
+            if (entry.read[0] != 0)
+                json_object_set_new(object, "read", json_string(entry.read));
             json_array_append_new(array, object);
         } else if (c->output == OUTPUT_RAW) {
             puts(entry.name);
         } else {
-            printf("%c %-16s %s\n", current ? '*' : ' ', entry.name, entry.routers);
+            printf("%c %-16s %s%s%s\n", current ? '*' : ' ', entry.name, entry.routers,
+                   entry.read[0] != 0 ? " read=" : "", entry.read);
         }
     }
     if (!command_json(c) && isatty(STDOUT_FILENO) && !contexts_entry(0, &entry, &current))
@@ -245,8 +262,9 @@ static bool good_name(const char *name)
     return true;
 }
 
-static int add(struct file *file, const char *name, const char *routers)
+static int add(struct file *file, const char *name, const char *routers, const char *read)
 {
+    char value[CONTEXTS_ROUTERS_SIZE];
     struct duet_error error;
     struct duet_options *options = duet_options_new();
     enum duet_code code =
@@ -259,7 +277,8 @@ static int add(struct file *file, const char *name, const char *routers)
                             "'%s' cannot be a context's name: letters, digits, '-', '_' and '.', "
                             "and neither 'current' nor '" CONTEXTS_DEFAULT "'",
                             name);
-    if (strlen(routers) >= CONTEXTS_ROUTERS_SIZE || !set_line(file, name, routers))
+    int size = snprintf(value, sizeof value, "%s%s%s", routers, read[0] != 0 ? " read=" : "", read);
+    if (size >= (int)sizeof value || !set_line(file, name, value))
         return command_fail(DUET_USAGE, "too many or too long addresses");
     return file_write(file);
 }
@@ -301,7 +320,7 @@ static int edit(const struct context *c, struct file *file)
         return command_fail(DUET_USAGE, "write: duet context %s NAME%s", action,
                             adds ? " ROUTERS" : "");
     if (adds)
-        return add(file, c->words[1], c->words[2]);
+        return add(file, c->words[1], c->words[2], c->flags.read);
     return strcmp(action, "use") == 0 ? use(file, c->words[1]) : forget(file, c->words[1]);
 }
 

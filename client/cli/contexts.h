@@ -1,6 +1,7 @@
 /* Contexts: sets of routers with a name, in a file of the user's.
  *
- * $XDG_CONFIG_HOME/duet/contexts, else ~/.config/duet/contexts; a line is NAME = ROUTERS, the line
+ * $XDG_CONFIG_HOME/duet/contexts, else ~/.config/duet/contexts; a line is NAME = ROUTERS, perhaps with
+ * read=any or read=confirm behind them, which is how its keys are read; the line
  * "current = NAME" says which one is in use, # begins a comment. Edits keep the other lines as they
  * are and take effect at once or not at all.
  */
@@ -19,7 +20,10 @@
 struct contexts_entry {
     char name[CONTEXTS_NAME_SIZE];
     char routers[CONTEXTS_ROUTERS_SIZE];
+    char read[16]; /* "": the context does not say */
 };
+
+#define CONTEXTS_READS "linearizable|confirm|any"
 
 /* The context with this name, or the one in use when name is NULL. STATUS_OK; STATUS_NOTFOUND: none
  * is in use (no error is set); STATUS_CONFIG: there is no such one, or the file is wrong. */

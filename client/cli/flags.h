@@ -28,6 +28,7 @@ enum flag_group {
     FLAG_RANGE = 256, /* which keys of a hash tag */
     FLAG_SCAN = 512,
     FLAG_CLEAR = 1024,
+    FLAG_READ = 2048,
 };
 
 /* clang-format off */
@@ -81,6 +82,8 @@ enum flag_group {
       "only keys of the hash tag from this one on")                                                \
     X(TEXT, to,           0,   NULL,       FLAG_RANGE,      "KEY",                                 \
       "only keys of the hash tag before this one")                                                 \
+    X(TEXT, read,         0,   "",         FLAG_READ,       "linearizable|confirm|any",            \
+      "how sure a read is (or DUET_READ, or the context's) [linearizable]")                        \
     X(UINT, limit,        0,   "0",        FLAG_SCAN,       "N",                                   \
       "not more than so many (0: all)")                                                            \
     X(BOOL, keys_only,    0,   "",         FLAG_SCAN,       "",                                    \

@@ -10,8 +10,24 @@
 #define TIMEOUT_MAX_MS 3600000
 #define ROUTER_DEFAULT "tcp://127.0.0.1:7400"
 
+/* How keys are read: flags, environment, the context that gave the routers. 0, or the exit code. */
+static int choose_read(struct context *c)
+{
+    const char *environment = getenv("DUET_READ");
+    char list[FLAGS_CHOICES_SIZE];
+    c->read = c->name != NULL ? c->entry->read : "";
+    if (environment != NULL && environment[0] != 0)
+        c->read = environment;
+    if (c->flags.read[0] != 0)
+        c->read = c->flags.read;
+    if (c->read[0] == 0 || flags_choice(CONTEXTS_READS, c->read) >= 0)
+        return 0;
+    return command_fail(DUET_CONFIG, "DUET_READ: '%s' is none of %s", c->read,
+                        flags_choices(CONTEXTS_READS, list));
+}
+
 /* Flags, environment, file, default. 0, or the exit code. */
-int invoke_routers(struct context *c)
+static int find_routers(struct context *c)
 {
     const char *environment = getenv("DUET_ROUTERS");
     struct error error;
@@ -44,6 +60,13 @@ int invoke_routers(struct context *c)
     c->name = c->entry->name;
     c->source = NULL;
     return 0;
+}
+
+int invoke_routers(struct context *c)
+{
+    c->read = "";
+    int code = find_routers(c);
+    return code != 0 ? code : choose_read(c);
 }
 
 static int check_output(const struct context *c, const struct command *command)

@@ -9,7 +9,8 @@
  * client for the next call. Returns the exit code; mistakes are printed. */
 int invoke_words(struct context *c, const struct flags *base, int argc, char **argv);
 
-/* Set c->routers (and c->name) as flags, environment and contexts say. 0, or the exit code. */
+/* Set c->routers (and c->name) and c->read as flags, environment and contexts say. 0, or the exit
+ * code. */
 int invoke_routers(struct context *c);
 
 #endif

@@ -44,6 +44,27 @@ static void json_version(json_t *object, struct duet_version v)
         json_object_set_new(object, "version", json_string(command_version(v, text)));
 }
 
+/* Where a read was not the usual one, its answer says so. */
+static const char *read_word(const struct duet_result *result)
+{
+    switch (duet_result_read(result)) {
+    case DUET_READ_ANY:
+        return "any";
+    case DUET_READ_CONFIRM:
+        return "confirm";
+    case DUET_READ_DEFAULT:
+    case DUET_READ_LINEARIZABLE:
+        break;
+    }
+    return "";
+}
+
+static void json_read(json_t *object, const struct duet_result *result)
+{
+    if (read_word(result)[0] != 0)
+        json_object_set_new(object, "read", json_string(read_word(result)));
+}
+
 static void print_key(const struct context *c, struct bytes key)
 {
     if (c->key_format == TEXT_RAW)
@@ -77,8 +98,10 @@ static int print_head(const struct context *c, const struct buffer *keys, size_t
 static void print_row(const struct context *c, struct bytes key, const struct duet_result *result,
                       int width)
 {
-    char text[48];
-    printf("%-12s ", command_version(duet_result_version(result), text));
+    char version[48], text[64];
+    snprintf(text, sizeof text, "%s %s", command_version(duet_result_version(result), version),
+             read_word(result));
+    printf("%-12s ", text);
     print_key(c, key);
     printf("%*s  ", width > key_width(c, key) ? width - key_width(c, key) : 0, "");
     text_print_escaped(command_bytes(duet_result_value(result)), stdout);
@@ -183,6 +206,8 @@ static int report_failure(const struct context *c, const struct work *w)
                             json_boolean((w->error.flags & DUET_IN_DOUBT) != 0));
         if (w->result != NULL && duet_result_has_value(w->result))
             text_json_set(object, "value", command_bytes(duet_result_value(w->result)));
+        if (w->result != NULL)
+            json_read(object, w->result);
         command_print_json(c, object);
     } else {
         report_words(c, w);
@@ -221,6 +246,7 @@ int keys_get(struct context *c)
         json_t *object = json_key(buffer_view(&w.key));
         text_json_set(object, "value", value);
         json_version(object, duet_result_version(w.result));
+        json_read(object, w.result);
         command_print_json(c, object);
     } else if (c->output == OUTPUT_TABLE) {
         print_row(c, buffer_view(&w.key), w.result, print_head(c, &w.key, 1));
@@ -457,7 +483,9 @@ int keys_ttl(struct context *c)
     int exit_code = 2;
     if (!command_key(c, c->words[0], &w.key) || command_client(c, &exit_code) == NULL)
         return work_end(&w, exit_code);
-    if (duet_get_expiry(c->client, command_slice(&w.key), &expiry, &w.error) != DUET_OK)
+    struct duet_operation op = {.kind = DUET_GET_EXPIRY, .key = command_slice(&w.key)};
+    if (duet_execute(c->client, &op, &w.result, &w.error) != DUET_OK ||
+        !duet_result_expiry(w.result, &expiry))
         return work_end(&w, report_failure(c, &w));
     if (command_json(c)) {
         json_t *object = json_key(buffer_view(&w.key));
@@ -466,6 +494,7 @@ int keys_ttl(struct context *c)
                             has ? json_integer((json_int_t)expiry.expiry_ms) : json_null());
         json_object_set_new(object, "left_ms",
                             has ? json_integer((json_int_t)expiry.left_ms) : json_null());
+        json_read(object, w.result);
         command_print_json(c, object);
     } else if (expiry.expiry_ms == 0) {
         printf("none%s", line_end(c));
@@ -586,6 +615,8 @@ static json_t *json_one(const struct many *m, size_t i)
         json_object_set_new(object, "error", json_string(duet_code_name(code)));
     else
         json_version(object, duet_result_version(result));
+    if (result != NULL)
+        json_read(object, result);
     return object;
 }
 

@@ -25,7 +25,7 @@ MAP_REQUEST, MAP, STATUS_REQUEST, STATUS = 10, 11, 12, 13
 READ, WRITE, OUTCOME, SCAN, RANGE, ATOMIC = 1, 2, 3, 4, 5, 6
 OK, NOTFOUND, CONDITION, MALFORMED, TOOBIG, ABORTED, UNSUPPORTED, NOTNUMBER, USAGE = (
     0, 1, 2, 7, 8, 14, 15, 16, 26)
-RETRY, VALUE = 1, 8
+RETRY, VALUE, ANY, CONFIRMED = 1, 8, 16, 32
 WAIT_MS = 10000
 NOISE = random.Random(7).randbytes(199)  # the same each time: some noise is a message
 
@@ -221,6 +221,26 @@ def test_put_get(name, client):
     status, _, _, _ = client.write(key("a"), mutation=data.MUTATION_DELETE)
     check(f"{name}: delete", status == OK, status)
     check(f"{name}: deleted", client.get(key("a"))[0] == NOTFOUND)
+
+
+def test_consistency(name, client):
+    """Each kind of read has the value, and the answer says which kind it is."""
+    key = keys_of(name)
+    version = client.put(key("a"), b"red")[2]
+    for kind, flag in ((data.CONSISTENCY_LINEARIZABLE, 0), (data.CONSISTENCY_CONFIRM, CONFIRMED),
+                       (data.CONSISTENCY_ANY, ANY)):
+        body = data.ReadQuery(consistency=kind).SerializeToString()
+        for _ in range(200):  # of any copy the answer may be older than the write
+            status, flags, read, value = client.one(READ, key("a"), body)
+            if status == OK:
+                break
+            check(f"{name}: only a read of any copy may be old", flag == ANY, (kind, status))
+            time.sleep(0.02)
+        check(f"{name}: {kind}", (status, read, value) == (OK, version, b"red"), (status, value))
+        check(f"{name}: {kind} is said", flags & (ANY | CONFIRMED) == flag, flags)
+        check(f"{name}: {kind} of no key", client.one(READ, key("b"), body)[0] == NOTFOUND)
+    body = data.ReadQuery(consistency=9).SerializeToString()
+    check(f"{name}: unknown", client.one(READ, key("a"), body)[0] == MALFORMED)
 
 
 def test_conditions(name, client):
@@ -421,9 +441,9 @@ def test_nonsense(name, context, address):
     client.close()
 
 
-CASES = [test_hello, test_put_get, test_conditions, test_increments, test_batch, test_same_id_twice,
-         test_outcome, test_scan, test_range, test_atomic, test_limits, test_message_of_many,
-         test_small_questions]
+CASES = [test_hello, test_put_get, test_consistency, test_conditions, test_increments, test_batch,
+         test_same_id_twice, test_outcome, test_scan, test_range, test_atomic, test_limits,
+         test_message_of_many, test_small_questions]
 
 
 def main():

@@ -73,6 +73,22 @@ class CommandLine(unittest.TestCase):
         self.good("context", "remove", "b")
         self.assertEqual(self.good("context").split(), ["a", address(2)])
 
+    def test_reads_are_as_flags_environment_or_context_say(self):
+        self.good("context", "add", "near", address(0), "--read", "any")
+        self.assertEqual(json.loads(self.good("context", "-o", "json")), [
+            {"name": "near", "routers": address(0), "current": False, "read": "any"}])
+        self.assertEqual(self.good("context").split(), ["near", address(0), "read=any"])
+        self.assertEqual(self.asked("--context", "near"), address(0))
+        self.assertEqual(self.asked("--context", "near", "--read", "confirm"), address(0))
+        done = self.run_duet("get", "k", DUET_READ="sometimes")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("DUET_READ: 'sometimes' is none of linearizable, confirm, any", done.stderr)
+        self.bad("--read: 'some' is none of", "get", "k", "--read", "some")
+        self.bad("--read does not belong to 'put'", "put", "k", "v", "--read", "any")
+        with open(self.file, "a", encoding="utf-8") as to:
+            to.write(f"far = {address(1)} read=often\n")
+        self.bad("line 2 is not NAME = ROUTERS [read=HOW]", "get", "k")
+
     def test_mistakes_with_contexts(self):
         self.bad("there is no context 'x'", "context", "use", "x")
         self.bad("there is no context 'x'", "context", "remove", "x")

@@ -160,7 +160,8 @@ static void step(struct world *w, struct bytes *rest)
         return;
     case READ:
         op = (struct session_operation){.kind = KIND_READ, .key = feed_block(rest)};
-        op.part = (enum read_part)(whom % 2);
+        op.read.part = (enum read_part)(whom % 2);
+        op.read.consistency = (enum consistency)(whom / 2 % 3);
         submit(w, &op);
         return;
     case WRITE:

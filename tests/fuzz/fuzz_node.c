@@ -248,6 +248,7 @@ static void forge(const struct world *w, uint32_t to, struct bytes frame, struct
     uint32_t from = 1 - to;
     uint64_t here = w->sides[to].incarnation, there = w->sides[from].incarnation;
     arena_init(&arena);
+#define codec_pack_confirm(m, out) codec_pack_confirm(kind, m, out)
 #define FORGE(name)                                                                                \
     do {                                                                                           \
         struct name m;                                                                             \
@@ -264,8 +265,10 @@ static void forge(const struct world *w, uint32_t to, struct bytes frame, struct
         FORGE(promised);
         FORGE(append);
         FORGE(ack);
+        FORGE(confirm);
     }
 #undef FORGE
+#undef codec_pack_confirm
     arena_fini(&arena);
 }
 

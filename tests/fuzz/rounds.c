@@ -62,6 +62,8 @@ AGAIN_FRAME(promise)
 AGAIN_FRAME(promised)
 AGAIN_FRAME(append)
 AGAIN_FRAME(ack)
+AGAIN(confirm, struct confirm, codec_unpack_confirm(frame, arena, &m),
+      codec_pack_confirm(kind, &m, out))
 AGAIN(map_request, uint64_t, codec_unpack_map_request(frame, arena, &m),
       codec_pack_map_request(m, out))
 AGAIN(map, struct map_message, codec_unpack_map(frame, arena, &m), codec_pack_map(&m, out))
@@ -79,7 +81,7 @@ AGAIN_SMALL(outcome_query)
 AGAIN_FRAME(scan_query)
 AGAIN_FRAME(atomic_batch)
 AGAIN_FRAME(atomic_answer)
-AGAIN(read_query, enum read_part, codec_unpack_read_query(frame, &m), codec_pack_read_query(m, out))
+AGAIN_SMALL(read_query)
 
 static again_fn *const frames[] = {
     [MESSAGE_HELLO] = again_hello,
@@ -94,6 +96,8 @@ static again_fn *const frames[] = {
     [MESSAGE_MAP_REQUEST] = again_map_request,
     [MESSAGE_MAP] = again_map,
     [MESSAGE_STATUS] = again_status,
+    [MESSAGE_CONFIRM] = again_confirm,
+    [MESSAGE_CONFIRMED] = again_confirm,
     [MESSAGE_HEARTBEAT] = again_heartbeat,
     [MESSAGE_PROMISE] = again_promise,
     [MESSAGE_PROMISED] = again_promised,

@@ -396,6 +396,9 @@ static struct bytes numbers(enum message_kind kind)
     struct promised promised = {1, 0, 0, 4, partitions, ones, ones, ones, NULL, ones};
     struct ack ack = {1, 0, 0, 4, partitions, ones, ones, NULL, NULL};
     struct heartbeat heartbeat = {.sender = 1, .map_version = 7, .ptime = 5};
+    struct confirm confirm = {1, 0, 0, 4, partitions, ones, ones};
+    if (kind == MESSAGE_CONFIRM || kind == MESSAGE_CONFIRMED)
+        return FRAME(codec_pack_confirm(kind, &confirm, &frame));
     if (kind == MESSAGE_PROMISE)
         return FRAME(codec_pack_promise(&promise, &frame));
     if (kind == MESSAGE_PROMISED)
@@ -432,6 +435,8 @@ static void writes(void)
     }
     operations("read", KIND_READ, BYTES_EMPTY);
     operations("read_expiry", KIND_READ, bytes_text("\x08\x01"));
+    operations("read_confirm", KIND_READ, bytes_text("\x10\x01"));
+    operations("read_any", KIND_READ, bytes_text("\x10\x02"));
     operations("outcome", KIND_OUTCOME, bytes_text("\x10\x05"));
     operations("scan", KIND_SCAN, bytes_text("\x08\x05"));
     operations_on("{t}a", "range", KIND_RANGE, query(&range));
@@ -456,6 +461,8 @@ static void nodes(void)
     node("append_in_chain", 2 | 1 << 4, append());
     node("append_in_chain_to_the_other", 2 | 3 << 3, append());
     node("ack", 2, numbers(MESSAGE_ACK));
+    node("confirm", 2, numbers(MESSAGE_CONFIRM));
+    node("confirmed", 2, numbers(MESSAGE_CONFIRMED));
 }
 
 /* ---- Log ---- */

@@ -490,14 +490,20 @@ uint64_t pair_write(struct pair *p, uint32_t node, const char *key, uint64_t cli
     return token;
 }
 
-uint64_t pair_read_part(struct pair *p, uint32_t node, const char *key, enum read_part part)
+uint64_t pair_read_query(struct pair *p, uint32_t node, const char *key,
+                         const struct read_query *q)
 {
     struct buffer body;
     buffer_init(&body, 1 << 10);
-    ENSURE(codec_pack_read_query(part, &body) == STATUS_OK);
+    ENSURE(codec_pack_read_query(q, &body) == STATUS_OK);
     uint64_t token = send(p, node, KIND_READ, bytes_text(key), 0, 0, buffer_view(&body));
     buffer_fini(&body);
     return token;
+}
+
+uint64_t pair_read_part(struct pair *p, uint32_t node, const char *key, enum read_part part)
+{
+    return pair_read_query(p, node, key, &(struct read_query){.part = part});
 }
 
 uint64_t pair_scan(struct pair *p, uint32_t node, struct bytes cursor, const struct scan_query *q)

@@ -101,7 +101,9 @@ uint64_t pair_outcome(struct pair *p, uint32_t node, const char *key, uint64_t c
 /* A batch about the tag of keys[0]. */
 uint64_t pair_atomic(struct pair *p, uint32_t node, uint64_t client, uint64_t seq,
                      const char *const *keys, const struct write *writes, size_t count);
-/* A read of something else than the value; a page of a walk (cursor: see data.proto). */
+/* A read that says what of, and how; of something else than the value; a page of a walk (cursor: see data.proto). */
+uint64_t pair_read_query(struct pair *p, uint32_t node, const char *key,
+                         const struct read_query *q);
 uint64_t pair_read_part(struct pair *p, uint32_t node, const char *key, enum read_part part);
 uint64_t pair_scan(struct pair *p, uint32_t node, struct bytes cursor,
                    const struct scan_query *q);

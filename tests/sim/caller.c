@@ -60,7 +60,7 @@ struct caller *caller_new(struct world *w, uint32_t index)
     c->world = w;
     c->index = index;
     random_init(&c->random, w->seed * 3000017 + index);
-    world_clock_draw(&c->clock, &c->random);
+    world_clock_draw(&c->clock, &c->random, CLOCK_WRONG_PPM);
     struct session_options options = {.client_id = random_next(&c->random) | 1,
                                       .seed = random_next(&c->random),
                                       .window = w->knobs.window,
@@ -234,6 +234,21 @@ static void hear_range(struct caller *c, const struct ticket *t, const struct hi
     arena_fini(&arena);
 }
 
+/* Rule R6: the answer to a read says how it was made sure of. */
+static void check_says_how(struct caller *c, const struct checker_operation *op,
+                           const struct session_completion *done)
+{
+    uint32_t says = done->flags & (ANSWER_ANY | ANSWER_CONFIRMED), is = 0;
+    bool answered = done->status == STATUS_OK || done->status == STATUS_NOTFOUND;
+    if (op->read && answered && op->consistency == CONSISTENCY_ANY)
+        is = ANSWER_ANY;
+    if (op->read && answered && op->consistency == CONSISTENCY_CONFIRM)
+        is = ANSWER_CONFIRMED;
+    if (says != is)
+        world_fail(c->world, "R6", "client %u hears flags %x of its operation %" PRIu64, c->index,
+                   done->flags, done->seq);
+}
+
 static void completed(struct caller *c, const struct session_completion *done)
 {
     struct ticket *t = done->user;
@@ -272,6 +287,7 @@ static void completed(struct caller *c, const struct session_completion *done)
         think(c);
         return;
     }
+    check_says_how(c, &c->world->history.items[ticket.item].op, done);
     for (uint32_t i = 0; i == 0 || i < ticket.count; i++) {
         struct history_item *item = &c->world->history.items[ticket.item + i];
         if (item->op.session != session_number(c))
@@ -570,7 +586,7 @@ bool caller_ask(struct caller *c, uint32_t key, const struct checker_operation *
     if (!op->read)
         asked.write = write;
     else
-        asked.part = op->of_expiry ? READ_EXPIRY : READ_VALUE;
+        asked.read = (struct read_query){op->of_expiry ? READ_EXPIRY : READ_VALUE, op->consistency};
     bool taken = submit(c, &asked, &seq);
     buffer_fini(&value);
     buffer_fini(&expected);
@@ -700,12 +716,23 @@ static void add_expiry(struct caller *c, struct checker_operation *op)
                  (int64_t)random_spread(&c->random, 1, 5000);
 }
 
+static enum consistency draw_consistency(struct caller *c)
+{
+    const struct knobs *k = &c->world->knobs;
+    if (random_chance(&c->random, k->any_per_mille))
+        return CONSISTENCY_ANY;
+    bool confirm = random_chance(&c->random, k->confirm_per_mille);
+    return confirm ? CONSISTENCY_CONFIRM : CONSISTENCY_LINEARIZABLE;
+}
+
 static struct checker_operation make_up(struct caller *c, uint32_t key)
 {
     const struct knobs *k = &c->world->knobs;
     struct checker_operation op = {.read = random_chance(&c->random, k->reads_per_mille)};
     bool expires = random_chance(&c->random, k->expiries_per_mille);
     op.of_expiry = op.read && expires && random_chance(&c->random, 300);
+    if (op.read && k->confirm_per_mille + k->any_per_mille > 0)
+        op.consistency = draw_consistency(c);
     if (op.read)
         return op;
     op.mutation = random_chance(&c->random, 100) ? MUTATION_PUT_KEEP_EXPIRY : MUTATION_PUT;
@@ -814,7 +841,8 @@ static bool ask_something(struct caller *c, uint32_t key, uint64_t timeout_ms)
 {
     const struct knobs *k = &c->world->knobs;
     struct checker_operation op = make_up(c, key);
-    if (op.read && random_chance(&c->random, k->ranges_per_mille))
+    if (op.read && op.consistency == CONSISTENCY_LINEARIZABLE &&
+        random_chance(&c->random, k->ranges_per_mille))
         return ask_range(c, key, timeout_ms);
     if (!op.read && random_chance(&c->random, k->batches_per_mille))
         return ask_batch(c, key, timeout_ms);

@@ -48,6 +48,7 @@ struct checker_value {
 struct checker_operation {
     /* What was asked. */
     bool read; /* a get; else a write */
+    enum consistency consistency; /* a read: how; what is not linearizable is not judged here */
     bool of_expiry;   /* a read: of the expiry; value_seen is it */
     int64_t expiry;   /* of a put or a set-expiry */
     uint64_t ttl_ms;  /* with EXPIRY_SOME */

@@ -55,7 +55,7 @@ struct gateway *gateway_new(struct world *w, uint32_t index)
     g->world = w;
     g->index = index;
     random_init(&g->random, w->seed * 2000003 + index);
-    world_clock_draw(&g->clock, &g->random);
+    world_clock_draw(&g->clock, &g->random, CLOCK_WRONG_PPM);
     return g;
 }
 

@@ -44,6 +44,7 @@ void knobs_calm(struct knobs *k)
         .deadline_min_ms = 500,
         .deadline_max_ms = 3000,
         .value_size_max = 100,
+        .clock_wrong_ppm = CLOCK_WRONG_PPM,
         .key_operations = 60,
         .down_max_ms = 1000,
         .block_max_ms = 2000,
@@ -165,6 +166,12 @@ void knobs_draw(struct knobs *k, struct random *r)
     draw_troubles(k, r);
     k->ranges_per_mille = random_chance(r, 400) ? 0 : (uint32_t)random_range(r, 0, 400);
     k->batches_per_mille = random_chance(r, 400) ? 0 : (uint32_t)random_range(r, 0, 500);
+    k->confirm_per_mille = (uint32_t)maybe(r, 600, 1, 600);
+    k->any_per_mille = (uint32_t)maybe(r, 500, 1, 400);
+    if (random_chance(r, 100)) {
+        k->clock_wrong_ppm = 400000;
+        k->confirm_per_mille = (uint32_t)random_range(r, 500, 1000);
+    }
 }
 
 static void print_weather(const char *name, const struct network_weather *w)
@@ -196,6 +203,8 @@ void knobs_print(const struct knobs *k)
            k->crash_node_ms, k->crash_router_ms, k->crash_all_ms, k->pause_ms, k->block_ms,
            k->reset_ms, k->stall_ms, k->disk_error_ms, k->disk_full_ms, k->checkpoint_ms,
            k->clock_ms, k->leap_ms, k->other_disk_ms);
+    printf("  reads (of 1000): confirm %u any %u; clocks wrong by up to %u ppm\n",
+           k->confirm_per_mille, k->any_per_mille, k->clock_wrong_ppm);
     print_weather("clients", &k->weather[NETWORK_CLIENT]);
     print_weather("routers", &k->weather[NETWORK_ROUTER]);
     print_weather("nodes", &k->weather[NETWORK_NODE]);

@@ -156,7 +156,7 @@ struct machine *machine_new(struct world *w, uint32_t index)
     m->disk = disk_sim_new(random_next(&m->random));
     m->table = table_mem_new();
     ENSURE(m->disk != NULL && m->table != NULL);
-    world_clock_draw(&m->clock, &m->random);
+    world_clock_draw(&m->clock, &m->random, w->knobs.clock_wrong_ppm);
     m->wall_ms = (int64_t)random_range(&m->random, 0, 1000) - 500;
     return m;
 }
@@ -487,6 +487,8 @@ bool machine_boot(struct machine *m)
 
 static void count_failover(uint64_t *reached, const struct node_counters *c)
 {
+    reached[REACH_confirms] += c->confirms;
+    reached[REACH_confirms_unled] += c->confirms_unled;
     reached[REACH_takeovers] += c->takeovers;
     reached[REACH_takeovers_unopened] += c->takeovers_unopened;
     reached[REACH_left_out] += c->left_out;

@@ -49,6 +49,11 @@
     X(expiries,          "expiries that were read") \
     X(parts,             "appends, set ranges and decimal increments that were done") \
     X(not_numbers,       "increments of what is no number") \
+    X(reads_any,         "reads of any copy that were answered") \
+    X(reads_old,         "of them, with what was not the newest") \
+    X(confirms,          "rounds of questions for reads") \
+    X(confirms_unled,    "of them, by a replica") \
+    X(wrong_clocks,      "worlds in which clocks run wrong") \
     X(takeovers,           "epochs proposed in place of a missing primary") \
     X(takeovers_unopened,  "epochs proposed after one that never opened") \
     X(left_out,            "epochs proposed without a missing member") \

@@ -611,6 +611,94 @@ static void run_learner_ack(struct world *w)
     }
 }
 
+/* Trap 63, rule R5. Clocks run so wrong that leases are worth nothing. Who leads is cut off from the other
+ * nodes, and one router from all but it: what is read there has to be confirmed, and cannot be. */
+static void knobs_slow_clock(struct knobs *k)
+{
+    two_nodes(k);
+    k->nodes = 3;
+    k->keys = 2;
+    k->reads_per_mille = 600;
+    k->confirm_per_mille = 1000;
+    k->clock_wrong_ppm = 400000;
+    k->think_max_us = 8000;
+    k->deadline_min_ms = 50;
+    k->deadline_max_ms = 200;
+}
+
+static uint32_t leader(const struct world *w)
+{
+    struct node_replica_view v;
+    for (uint32_t i = 0; i < w->knobs.nodes; i++)
+        if (machine_node(w->machines[i]) != NULL &&
+            node_replica(machine_node(w->machines[i]), 0, &v) && v.primary && v.opened)
+            return i;
+    return 0;
+}
+
+/* The last router hears of this node only, the others of all but it. */
+static void split_routers(struct world *w, uint32_t node, bool blocked)
+{
+    for (uint32_t r = 0; r < w->knobs.routers; r++)
+        for (uint32_t i = 0; i < w->knobs.nodes; i++) {
+            if ((r == w->knobs.routers - 1) == (i == node))
+                continue;
+            network_block(w->network, ENDPOINT_NODE(i), ENDPOINT_ROUTER(r), blocked);
+            network_block(w->network, ENDPOINT_ROUTER(r), ENDPOINT_NODE(i), blocked);
+        }
+}
+
+static void run_slow_clock(struct world *w)
+{
+    for (int round = 0; round < 6 && !w->failed; round++) {
+        uint32_t cut = leader(w);
+        work(w, 300);
+        world_pass(w, 100);
+        block_all(w, w->machines[cut], true);
+        split_routers(w, cut, true);
+        world_pass(w, 1500);
+        split_routers(w, cut, false);
+        block_all(w, w->machines[cut], false);
+        world_pass(w, 4000);
+    }
+    for (uint32_t i = 0; i < w->knobs.clients; i++)
+        caller_stop(w->callers[i]);
+}
+
+/* Trap 65, rule R5. As before, with clocks that are right, and answers that were given before the other
+ * took over and come after: they are about reads that were asked before. */
+static void knobs_late_answer(struct knobs *k)
+{
+    knobs_slow_clock(k);
+    k->clock_wrong_ppm = CLOCK_WRONG_PPM;
+    k->weather[NETWORK_NODE].datagrams = true;
+}
+
+static void run_late_answer(struct world *w)
+{
+    struct network_weather calm = w->knobs.weather[NETWORK_NODE], late = calm;
+    late.late_per_mille = 300;
+    late.late_max_us = 2500000;
+    for (int round = 0; round < 6 && !w->failed; round++) {
+        uint32_t cut = leader(w);
+        work(w, 400);
+        world_pass(w, 100);
+        network_set_weather(w->network, NETWORK_NODE, &late);
+        world_pass(w, 200);
+        network_set_weather(w->network, NETWORK_NODE, &calm);
+        for (uint32_t i = 0; i < w->knobs.nodes; i++)
+            if (i != cut) /* what it says is lost; what the others said before may still come */
+                network_block(w->network, ENDPOINT_NODE(cut), ENDPOINT_NODE(i), true);
+        split_routers(w, cut, true);
+        world_pass(w, 2500);
+        split_routers(w, cut, false);
+        block_all(w, w->machines[cut], false);
+        world_pass(w, 4000);
+    }
+    for (uint32_t i = 0; i < w->knobs.clients; i++)
+        caller_stop(w->callers[i]);
+}
+
 const struct scenario scenarios[] = {
     {"calm", "nothing goes wrong", NULL, run_calm},
     {"lost-tail", "the primary loses what its replica has, and the link is bad afterwards",
@@ -641,6 +729,10 @@ const struct scenario scenarios[] = {
      run_bad_link},
     {"learner-ack", "a member's disk stands still while a learner acknowledges",
      knobs_two_left_out, run_learner_ack},
+    {"slow-clock", "reads are confirmed where clocks run so wrong that leases are worth nothing",
+     knobs_slow_clock, run_slow_clock},
+    {"late-answer", "answers to who confirms reads come after another took over", knobs_late_answer,
+     run_late_answer},
     {"bad-disk", "writes and syncs of the log fail", two_nodes, run_bad_disk},
 };
 const unsigned scenarios_count = sizeof scenarios / sizeof scenarios[0];

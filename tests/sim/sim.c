@@ -60,6 +60,9 @@ static const struct {
     {60, NULL, "an atomic batch goes on though a precondition is false"},
     {61, NULL, "a page of a hash tag does not wait for what is dirty"},
     {62, NULL, "a replica applies a part of an atomic batch first"},
+    {63, "slow-clock", "a read that is to be confirmed trusts the lease"},
+    {64, NULL, "a read of any copy shows what is not committed"},
+    {65, "late-answer", "an answer confirms reads that came after its question"},
 };
 #define MUTANTS_COUNT (sizeof mutants / sizeof mutants[0])
 

@@ -92,6 +92,14 @@ static void show_promised(struct text *t, const struct promised *m)
             m->last_seqs[i]);
 }
 
+static void show_confirms(struct text *t, const char *name, const struct confirm *m)
+{
+    put(t, "%s inc=%" PRIu64, name, m->incarnation);
+    for (size_t i = 0; i < m->count; i++)
+        put(t, " [p%u e=%" PRIu64 " number=%" PRIu64 "]", m->partitions[i], m->epochs[i],
+            m->numbers[i]);
+}
+
 static void show_map(struct text *t, const struct map_message *m)
 {
     struct arena arena;
@@ -165,6 +173,16 @@ static void show_answers(struct text *t, const struct answer *m)
     show_answer(t, "ANSWER", m);
 }
 
+static void show_confirm(struct text *t, const struct confirm *m)
+{
+    show_confirms(t, "CONFIRM", m);
+}
+
+static void show_confirmed(struct text *t, const struct confirm *m)
+{
+    show_confirms(t, "CONFIRMED", m);
+}
+
 static void show(struct text *t, enum message_kind kind, struct bytes frame, struct arena *arena)
 {
     if (kind == MESSAGE_REQUEST)
@@ -183,6 +201,10 @@ static void show(struct text *t, enum message_kind kind, struct bytes frame, str
         SHOW(promise, codec_unpack_promise, show_promise);
     else if (kind == MESSAGE_PROMISED)
         SHOW(promised, codec_unpack_promised, show_promised);
+    else if (kind == MESSAGE_CONFIRM)
+        SHOW(confirm, codec_unpack_confirm, show_confirm);
+    else if (kind == MESSAGE_CONFIRMED)
+        SHOW(confirm, codec_unpack_confirm, show_confirmed);
     else if (kind == MESSAGE_HEARTBEAT)
         SHOW(heartbeat, codec_unpack_heartbeat, show_heartbeat);
     else if (kind == MESSAGE_MAP)

@@ -55,6 +55,7 @@ struct node_watch {
     struct disk_log *logs;   /* by partition */
     uint64_t *promised;      /* by partition: highest that was answered (I2) */
     uint64_t *promised_seen; /* by partition: highest that the replica showed */
+    uint64_t *committed;     /* by partition: what was at the end of its last turn (R6) */
     uint32_t *partition_of_slot;
     size_t slots_capacity;
     uint64_t durable_lsn;
@@ -77,6 +78,7 @@ struct range {
 struct asked {
     enum operation_kind kind;
     bool part; /* a read of something else than the value */
+    bool any;  /* a read of any copy */
     struct range *range; /* what a RANGE asks for */
     uint64_t committed;  /* of its partition, when it was sent */
     uint64_t client, seq;
@@ -155,7 +157,9 @@ struct watch *watch_new(struct world *w, const struct clustermap *map)
         n->logs = calloc(partitions, sizeof *n->logs);
         n->promised = calloc(partitions, sizeof *n->promised);
         n->promised_seen = calloc(partitions, sizeof *n->promised_seen);
-        ENSURE(n->logs != NULL && n->promised != NULL && n->promised_seen != NULL);
+        n->committed = calloc(partitions, sizeof *n->committed);
+        ENSURE(n->logs != NULL && n->promised != NULL && n->promised_seen != NULL &&
+               n->committed != NULL);
     }
     return x;
 }
@@ -173,6 +177,7 @@ void watch_destroy(struct watch **watch_p)
         free(x->nodes[i].logs);
         free(x->nodes[i].promised);
         free(x->nodes[i].promised_seen);
+        free(x->nodes[i].committed);
         free(x->nodes[i].partition_of_slot);
     }
     free(x->truths);
@@ -384,7 +389,7 @@ void watch_recovered(struct watch *x, uint32_t node, const struct node *n, uint6
         struct disk_log *l = &watched->logs[p];
         while (l->count > 0 && l->list[l->count - 1].lsn >= next_lsn)
             l->count--;
-        watched->promised_seen[p] = 0;
+        watched->promised_seen[p] = watched->committed[p] = 0;
         struct node_replica_view view;
         if (!node_replica(n, p, &view)) {
             if (watch_committed(x, p) > 0 && watched->promised[p] > 0 && is_member(x, p, node))
@@ -392,6 +397,7 @@ void watch_recovered(struct watch *x, uint32_t node, const struct node *n, uint6
             continue;
         }
         watched->recovered_pending += view.last_seq - view.commit_seq;
+        watched->committed[p] = view.commit_seq;
         check_promise(x, node, p, view.promised_epoch);
         check_recovered(x, node, n, p, &view);
     }
@@ -519,7 +525,8 @@ size_t watch_lapses(const struct watch *x, struct bytes key, struct checker_oper
 static void check_fence(struct watch *x, uint32_t node, uint32_t partition,
                         const struct node_replica_view *v)
 {
-    for (uint32_t i = 0; i < x->world->knobs.nodes; i++) {
+    bool leases_hold = x->world->knobs.clock_wrong_ppm <= CLOCK_WRONG_PPM;
+    for (uint32_t i = 0; i < x->world->knobs.nodes && leases_hold; i++) {
         bool member = false;
         for (uint32_t j = 0; j < v->isr_count; j++)
             member = member || v->isr[j] == i;
@@ -585,6 +592,10 @@ void watch_turn(struct watch *x, uint32_t node, const struct node *n)
         if (v.promised_epoch < x->nodes[node].promised_seen[p])
             world_fail(x->world, "I2", "node %u partition %u: its promise fell to %" PRIu64, node,
                        p, v.promised_epoch);
+        if (v.commit_seq < x->nodes[node].committed[p])
+            world_fail(x->world, "I17", "node %u partition %u: its commit fell to %" PRIu64, node, p,
+                       v.commit_seq);
+        x->nodes[node].committed[p] = v.commit_seq;
         x->nodes[node].promised_seen[p] = v.promised_epoch;
         pending += v.last_seq - v.commit_seq;
     }
@@ -660,10 +671,14 @@ static void note_batch(struct watch *x, const struct batch *m)
         struct asked a = {.kind = (enum operation_kind)m->kinds[i],
                           .client = m->client_ids[i],
                           .seq = m->seqs[i],
-                          .part = m->kinds[i] == KIND_READ && m->operations[i].size > 0,
                           .key_hash = hash_bytes(m->keys[i])};
         struct outcome_query q;
+        struct read_query read = {READ_VALUE, CONSISTENCY_LINEARIZABLE};
         bool is_new;
+        if (a.kind == KIND_READ && m->operations[i].size > 0)
+            ENSURE(codec_unpack_read_query(m->operations[i], &read) == STATUS_OK);
+        a.part = read.part != READ_VALUE;
+        a.any = read.consistency == CONSISTENCY_ANY;
         if (a.kind == KIND_RANGE)
             a.range = range_of(m->keys[i], m->operations[i]);
         if (m->keys[i].size > 0)
@@ -729,6 +744,47 @@ static void check_read_answer(struct watch *x, uint32_t node, const struct asked
                    "node %u shows version (%" PRIu64 ",%" PRIu64
                    ") of a key of partition %u, which is not committed so",
                    node, h->version.epoch, h->version.seq, a->partition);
+}
+
+/* Is this what the change left of its key (NULL: nobody has written it)? */
+static bool left_so(const struct change *c, const struct heard *h)
+{
+    if (h->status == STATUS_NOTFOUND)
+        return c == NULL || !c->present;
+    return c != NULL && c->present && c->seq == h->version.seq;
+}
+
+/* R6: a read of any copy shows what is committed there: between what was at the end of the node's last
+ * turn, so that no copy goes back, and now. */
+static void check_any_answer(struct watch *x, uint32_t node, const struct asked *a,
+                             const struct heard *h)
+{
+    const struct node *n = machine_node(x->world->machines[node]);
+    struct node_replica_view v;
+    uint64_t low = x->nodes[node].committed[a->partition];
+    const struct change *newest = NULL;
+    bool fits = false;
+    if (x->nodes[node].away || n == NULL || !node_replica(n, a->partition, &v))
+        return;
+    for (size_t i = 0; i < x->changes_count; i++) {
+        const struct change *c = &x->changes[i];
+        if (c->partition != a->partition || c->key_hash != a->key_hash)
+            continue;
+        fits = fits || (c->seq > low && left_so(newest, h));
+        if (c->seq > v.commit_seq)
+            break;
+        newest = c;
+    }
+    fits = fits || left_so(newest, h);
+    x->world->reached[REACH_reads_any]++;
+    x->world->reached[REACH_reads_old] += v.commit_seq < x->truths[a->partition].highest;
+    if (!fits)
+        world_fail(x->world, "R6",
+                   "node %u shows %s (%" PRIu64 ",%" PRIu64
+                   ") of a key of partition %u, and has committed up to %" PRIu64
+                   " (%" PRIu64 " before this turn)",
+                   node, status_name(h->status), h->version.epoch, h->version.seq, a->partition,
+                   v.commit_seq, low);
 }
 
 static bool is_final(enum status s)
@@ -860,7 +916,10 @@ static void check_results(struct watch *x, uint32_t node, const struct answer *m
             check_write_answer(x, node, a, &h);
         if (a->kind == KIND_READ && h.status == STATUS_OK)
             check_read_answer(x, node, a, &h);
-        if (a->kind == KIND_RANGE && h.status == STATUS_OK)
+        if (a->any && (h.status == STATUS_OK || h.status == STATUS_NOTFOUND))
+            check_any_answer(x, node, a, &h);
+        if (a->kind == KIND_RANGE && h.status == STATUS_OK &&
+            x->world->knobs.clock_wrong_ppm <= CLOCK_WRONG_PPM)
             check_page(x, node, a, h.value);
     }
 }

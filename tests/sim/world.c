@@ -552,6 +552,7 @@ static void count_history(struct world *w)
 
 void world_count(struct world *w)
 {
+    w->reached[REACH_wrong_clocks] += w->knobs.clock_wrong_ppm > CLOCK_WRONG_PPM;
     for (uint32_t i = 0; i < w->knobs.nodes; i++)
         machine_count(w->machines[i]);
     for (uint32_t i = 0; i < w->knobs.routers; i++)

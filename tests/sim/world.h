@@ -33,6 +33,8 @@ struct clustermap;
 struct faults;
 struct watch;
 
+#define CLOCK_WRONG_PPM 10000 /* what the design allows */
+
 /* Everything that differs between runs. Zero: that trouble is off. */
 struct knobs {
     /* The cluster. */
@@ -53,6 +55,7 @@ struct knobs {
     /* The clients. */
     uint32_t operations; /* of all clients together */
     uint32_t window, pipeline, keys;
+    uint32_t confirm_per_mille, any_per_mille; /* of the reads, those that ask for it */
     uint32_t reads_per_mille, deletes_per_mille, increments_per_mille, conditions_per_mille;
     uint32_t expiries_per_mille;
     uint32_t parts_per_mille; /* appends, set ranges, decimal increments */
@@ -62,6 +65,7 @@ struct knobs {
     uint64_t think_max_us, deadline_min_ms, deadline_max_ms;
     uint32_t value_size_max;
     uint32_t key_operations; /* then a fresh key takes its place */
+    uint32_t clock_wrong_ppm; /* the nodes' monotone clocks; above CLOCK_WRONG_PPM leases are void */
     /* The weather of the network, by class of links. */
     struct network_weather weather[NETWORK_CLASSES];
     /* Troubles: mean time between them, in ms. */
@@ -143,14 +147,14 @@ void world_count(struct world *w);
 /* Into the trace hash. */
 void world_note(struct world *w, uint64_t tag, struct bytes data);
 
-/* A process's clock: its own beginning, and within 1 % of the true rate. */
+/* A process's clock: its own beginning, and its rate, wrong by up to wrong_ppm. */
 struct world_clock {
     int64_t rate_ppm, offset_ms;
 };
 
-static inline void world_clock_draw(struct world_clock *c, struct random *r)
+static inline void world_clock_draw(struct world_clock *c, struct random *r, uint32_t wrong_ppm)
 {
-    c->rate_ppm = (int64_t)random_range(r, 0, 20000) - 10000;
+    c->rate_ppm = (int64_t)random_range(r, 0, 2u * wrong_ppm) - (int64_t)wrong_ppm;
     c->offset_ms = (int64_t)random_range(r, 1000, 100000);
 }
 

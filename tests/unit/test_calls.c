@@ -27,7 +27,7 @@ static struct duet_slice answer_to(const struct session_operation *op)
 {
     if (op->kind == KIND_SCAN)
         return duet_bytes(page.data, page.size);
-    if (op->kind == KIND_READ && op->part == READ_EXPIRY)
+    if (op->kind == KIND_READ && op->read.part == READ_EXPIRY)
         return duet_bytes(expiry.data, expiry.size);
     return duet_text("7");
 }
@@ -44,6 +44,14 @@ enum duet_code __wrap_client_submit(struct duet_client *c, const struct session_
     submitted++;
     callback(&result, user);
     return DUET_OK;
+}
+
+enum duet_read __wrap_client_read(const struct duet_client *c);
+
+enum duet_read __wrap_client_read(const struct duet_client *c)
+{
+    (void)c;
+    return DUET_READ_LINEARIZABLE;
 }
 
 bool __wrap_client_is_own_thread(const struct duet_client *c)

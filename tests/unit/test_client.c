@@ -222,10 +222,12 @@ static struct outcome do_one(struct fake *f, uint32_t kind, struct bytes key, st
     struct stored *e = entry_of(f, key);
     if (e == NULL)
         return (struct outcome){.status = STATUS_NOTFOUND};
-    enum read_part what;
+    struct read_query what;
     assert_int_equal(codec_unpack_read_query(part, &what), STATUS_OK);
-    if (what == READ_VALUE)
-        return (struct outcome){STATUS_OK, ANSWER_VALUE, e->seq, value_of(e)};
+    static const uint32_t says[] = {0, ANSWER_CONFIRMED, ANSWER_ANY};
+    if (what.part == READ_VALUE)
+        return (struct outcome){STATUS_OK, ANSWER_VALUE | says[what.consistency], e->seq,
+                                value_of(e)};
     struct expiry expiry = {e->expiry_ms, e->expiry_ms == 0 ? 0 : e->expiry_ms - FAKE_NOW_MS};
     buffer_clear(&f->page);
     assert_int_equal(codec_pack_expiry(&expiry, &f->page), STATUS_OK);
@@ -468,6 +470,39 @@ static void test_client__expiries_are_set_and_read(void **state)
     assert_int_equal(expiry.left_ms, 7);
     assert_int_equal(duet_get_expiry(c, duet_text("none"), &expiry, &error), DUET_NOTFOUND);
     duet_close(&c);
+    fake_destroy(f);
+}
+
+static enum duet_read read_as(struct duet_client *c, enum duet_read how)
+{
+    struct duet_operation op = {.kind = DUET_GET, .key = duet_text("a"), .read = how};
+    struct duet_result *result;
+    assert_int_equal(duet_execute(c, &op, &result, NULL), DUET_OK);
+    enum duet_read said = duet_result_read(result);
+    duet_result_free(&result);
+    return said;
+}
+
+static void test_client__reads_are_as_the_operation_says_or_else_the_client(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new();
+    struct duet_options *options = duet_options_new();
+    assert_int_equal(duet_options_set(options, "routers", f->address, NULL), DUET_OK);
+    struct duet_client *usual = duet_open(options, NULL);
+    assert_int_equal(duet_options_set(options, "read", "any", NULL), DUET_OK);
+    struct duet_client *any = duet_open(options, NULL);
+    assert_int_equal(duet_put(usual, duet_text("a"), duet_text("1"), NULL, NULL, NULL), DUET_OK);
+    assert_int_equal(read_as(usual, DUET_READ_DEFAULT), DUET_READ_LINEARIZABLE);
+    assert_int_equal(read_as(usual, DUET_READ_CONFIRM), DUET_READ_CONFIRM);
+    assert_int_equal(read_as(usual, DUET_READ_ANY), DUET_READ_ANY);
+    assert_int_equal(read_as(any, DUET_READ_DEFAULT), DUET_READ_ANY);
+    assert_int_equal(read_as(any, DUET_READ_LINEARIZABLE), DUET_READ_LINEARIZABLE);
+    struct duet_operation op = {.kind = DUET_GET, .key = duet_text("a"), .read = (enum duet_read)4};
+    assert_int_equal(duet_execute(any, &op, NULL, NULL), DUET_USAGE);
+    duet_close(&usual);
+    duet_close(&any);
+    duet_options_free(&options);
     fake_destroy(f);
 }
 
@@ -927,6 +962,7 @@ int main(void)
         cmocka_unit_test(test_client__conditions_increments_and_deletes_work),
         cmocka_unit_test(test_client__parts_of_values_change),
         cmocka_unit_test(test_client__expiries_are_set_and_read),
+        cmocka_unit_test(test_client__reads_are_as_the_operation_says_or_else_the_client),
         cmocka_unit_test(test_client__any_operation_can_be_waited_for),
         cmocka_unit_test(test_client__many_keys_come_in_the_order_asked_for),
         cmocka_unit_test(test_client__a_scan_walks_over_all_pages),

@@ -215,6 +215,20 @@ static enum status sample_promise(struct buffer *out)
     return codec_pack_promise(&m, out);
 }
 
+static enum status sample_confirm(struct buffer *out)
+{
+    const struct confirm m = {
+        .sender = 1,
+        .incarnation = 11,
+        .target_incarnation = 12,
+        .count = 2,
+        .partitions = U32(0, 1023),
+        .epochs = U64(5, 6),
+        .numbers = U64(300, 300),
+    };
+    return codec_pack_confirm(MESSAGE_CONFIRM, &m, out);
+}
+
 static enum status sample_promised(struct buffer *out)
 {
     const struct promised m = {
@@ -319,7 +333,8 @@ static enum status sample_write_more(struct buffer *out)
 
 static enum status sample_read_query(struct buffer *out)
 {
-    return codec_pack_read_query(READ_EXPIRY, out);
+    const struct read_query m = {READ_EXPIRY, CONSISTENCY_ANY};
+    return codec_pack_read_query(&m, out);
 }
 
 static enum status sample_expiry(struct buffer *out)
@@ -479,6 +494,8 @@ AGAIN(again_status, struct status_message, codec_unpack_status(in, arena, &m),
 AGAIN_SIMPLE(heartbeat)
 AGAIN_SIMPLE(promise)
 AGAIN_SIMPLE(promised)
+AGAIN(again_confirm, struct confirm, codec_unpack_confirm(in, arena, &m),
+      codec_pack_confirm(MESSAGE_CONFIRM, &m, out))
 AGAIN_SIMPLE(append)
 AGAIN_SIMPLE(ack)
 AGAIN(again_registry, struct registry_message, codec_unpack_registry(in, arena, &m),
@@ -488,8 +505,8 @@ AGAIN_SIMPLE(atomic_batch)
 AGAIN_SIMPLE(atomic_answer)
 AGAIN(again_outcome_query, struct outcome_query, codec_unpack_outcome_query(in, &m),
       codec_pack_outcome_query(&m, out))
-AGAIN(again_read_query, enum read_part, codec_unpack_read_query(in, &m),
-      codec_pack_read_query(m, out))
+AGAIN(again_read_query, struct read_query, codec_unpack_read_query(in, &m),
+      codec_pack_read_query(&m, out))
 AGAIN(again_expiry, struct expiry, codec_unpack_expiry(in, &m), codec_pack_expiry(&m, out))
 AGAIN(again_scan_query, struct scan_query, codec_unpack_scan_query(in, arena, &m),
       codec_pack_scan_query(&m, out))
@@ -542,6 +559,8 @@ static const struct door {
      "d70120000802100b180c2210303132333435363738396162636465662a106665646362613938373635343332"
      "3130300d380e690f000000000000007010791100000000000000800112880113900114980101"},
     {"promise", false, sample_promise, again_promise, "d70121000801100b180c220300ff072a020506"},
+    {"confirm", false, sample_confirm, again_confirm,
+     "d70111000801100b180c220300ff072a0205063204ac02ac02"},
     {"promised", false, sample_promised, again_promised,
      "d70122000802100c180b220300ff072a020506320204003a0264004210efbefecacefaedfe00000000000000"
      "004a026500"},
@@ -562,7 +581,7 @@ static const struct door {
     {"atomic_answer", true, sample_atomic_answer, again_atomic_answer,
      "0a020001120208001a037265641a00"},
     {"atomic_dropped", true, sample_atomic_dropped, again_atomic_answer, "0a0200002001"},
-    {"read_query", true, sample_read_query, again_read_query, "0801"},
+    {"read_query", true, sample_read_query, again_read_query, "08011002"},
     {"expiry", true, sample_expiry, again_expiry, "0880d095ffbc3110ac02"},
     {"outcome_query", true, sample_outcome_query, again_outcome_query, "09c10000000000000010ad021809"},
     {"scan_query", true, sample_scan_query, again_scan_query, "0864108080041801"},
@@ -995,10 +1014,12 @@ static void test_codec__a_write_that_is_not_understood_is_refused(void **state)
                      STATUS_MALFORMED); /* field 8 */
     assert_int_equal(codec_unpack_scan_query(bytes_of("\x78\x01", 2), &f->arena, &query),
                      STATUS_MALFORMED);
-    enum read_part part;
-    assert_int_equal(codec_unpack_read_query(bytes_of("\x08\x01", 2), &part), STATUS_OK);
-    assert_int_equal(codec_unpack_read_query(bytes_of("\x08\x09", 2), &part), STATUS_MALFORMED);
-    assert_int_equal(codec_unpack_read_query(bytes_of("\x78\x01", 2), &part), STATUS_MALFORMED);
+    struct read_query read;
+    assert_int_equal(codec_unpack_read_query(bytes_of("\x08\x01", 2), &read), STATUS_OK);
+    assert_int_equal(codec_unpack_read_query(bytes_of("\x08\x09", 2), &read), STATUS_MALFORMED);
+    assert_int_equal(codec_unpack_read_query(bytes_of("\x10\x02", 2), &read), STATUS_OK);
+    assert_int_equal(codec_unpack_read_query(bytes_of("\x10\x03", 2), &read), STATUS_MALFORMED);
+    assert_int_equal(codec_unpack_read_query(bytes_of("\x78\x01", 2), &read), STATUS_MALFORMED);
 }
 
 static void test_codec__unknown_fields_elsewhere_are_skipped(void **state)
@@ -1064,6 +1085,8 @@ static void test_codec__fields_out_of_bounds_are_refused(void **state)
         {"heartbeat", TEXT("\x2a\x10" ID_TEXT), TEXT("\x2a\x01i")},
         {"promise", TEXT("\x08\xff\x07"), TEXT("\x08\x80\x08")},
         {"promise", TEXT("\x22\x02\xff\x7f"), TEXT("\x22\x03\x80\x80\x01")}, /* partition */
+        {"confirm", TEXT("\x08\xff\x07"), TEXT("\x08\x80\x08")},
+        {"confirm", TEXT("\x22\x02\xff\x7f"), TEXT("\x22\x03\x80\x80\x01")},
         {"promised", TEXT("\x08\xff\x07"), TEXT("\x08\x80\x08")},
         {"promised", TEXT("\x22\x02\xff\x7f"), TEXT("\x22\x03\x80\x80\x01")},
         {"append", TEXT("\x08\xff\x07"), TEXT("\x08\x80\x08")},

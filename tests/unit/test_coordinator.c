@@ -1315,6 +1315,112 @@ static void test_coordinator__a_read_that_the_primary_cannot_answer_asks_the_oth
     world_destroy(w);
 }
 
+/* ---- Reads of any copy -----------------------------------------------------------------------*/
+
+/* Rule (6). */
+static void ask_any(struct world *w, uint64_t source, uint64_t seq, const char *key)
+{
+    struct buffer body;
+    buffer_init(&body, 100);
+    const struct read_query q = {READ_VALUE, CONSISTENCY_ANY};
+    assert_int_equal(codec_pack_read_query(&q, &body), STATUS_OK);
+    uint32_t kind = KIND_READ;
+    struct bytes k = bytes_text(key), operation = buffer_view(&body);
+    struct request m = {.client_id = 1000 + source,
+                        .first_seq = seq,
+                        .count = 1,
+                        .kinds = &kind,
+                        .keys = &k,
+                        .operations = &operation};
+    ask_request(w, source, false, &m);
+    buffer_fini(&body);
+}
+
+static void test_coordinator__reads_of_any_copy_spread_over_all_members(void **state)
+{
+    (void)state;
+    struct world *w = world_started();
+    const char *key = key_on(w, 0, 0);
+    ask_any(w, 1, 1, key);
+    ask_any(w, 1, 2, key);
+    turn(w);
+    assert_int_not_equal(newest(w, 1)->node, newest(w, 2)->node);
+    assert_int_equal(coordinator_counters(w->c)->any_copy, 2);
+    assert_int_equal(coordinator_counters(w->c)->elsewhere, 0);
+    world_destroy(w);
+}
+
+static void test_coordinator__a_read_of_any_copy_waits_for_no_write(void **state)
+{
+    (void)state;
+    struct world *w = world_started();
+    const char *key = key_on(w, 0, 0);
+    disconnect_node(w, 0);
+    put(w, 1, 1, key);
+    ask_any(w, 1, 2, key);
+    get(w, 1, 3, key);
+    turn(w);
+    char expected[64];
+    snprintf(expected, sizeof expected, "[  0] r > R get %s #2\n", key);
+    TRACE(w, expected);
+    world_destroy(w);
+}
+
+static void test_coordinator__a_read_of_any_copy_goes_on_when_one_is_silent_or_refuses(void **state)
+{
+    (void)state;
+    struct world *w = world_started();
+    const char *key = key_on(w, 0, 0);
+    ask_any(w, 1, 1, key);
+    turn(w);
+    uint32_t first = newest(w, 1)->node;
+    w->alive[first] = false;
+    pass(w, 100);
+    uint32_t second = newest(w, 1)->node;
+    assert_int_not_equal(second, first);
+    answer(w, 1, STATUS_OK);
+    turn(w);
+    ask_any(w, 1, 2, key);
+    turn(w);
+    assert_int_equal(newest(w, 2)->node, second); /* the silent one is not tried first */
+    w->alive[first] = true;
+    connect_node(w, first);
+    pass(w, 200);
+    answer(w, 2, STATUS_ASKPRIMARY);
+    turn(w);
+    assert_int_equal(newest(w, 2)->node, first);
+    forget(w);
+    answer(w, 2, STATUS_ASKPRIMARY); /* all were asked: the next round has to wait */
+    turn(w);
+    TRACE(w, "");
+    world_destroy(w);
+}
+
+static void test_coordinator__an_answer_says_how_the_read_was_made_sure_of(void **state)
+{
+    (void)state;
+    struct world *w = world_started();
+    uint64_t epoch = 1, seq = 1, token;
+    uint32_t status = STATUS_NOTFOUND, flags = ANSWER_ANY | ANSWER_CONFIRMED | 0x40u;
+    ask_any(w, 1, 1, key_on(w, 0, 0));
+    turn(w);
+    token = newest(w, 1)->token;
+    struct bytes none = BYTES_EMPTY;
+    struct answer m = {.owner = w->options.boot_id,
+                       .count = 1,
+                       .ids = &token,
+                       .statuses = &status,
+                       .flags = &flags,
+                       .epochs = &epoch,
+                       .seqs = &seq,
+                       .values = &none};
+    assert_int_equal(codec_pack_answer(MESSAGE_RESULTS, &m, &w->out), STATUS_OK);
+    to_node(w, newest(w, 1)->node);
+    turn(w);
+    assert_int_equal(w->last_flags, ANSWER_ANY | ANSWER_CONFIRMED);
+    world_destroy(w);
+}
+
 /* ---- Scans -----------------------------------------------------------------------------------*/
 
 static struct bytes page(struct world *w, const char *key, const char *next, struct buffer *to)
@@ -1504,73 +1610,78 @@ test_coordinator__a_client_of_a_later_protocol_or_another_cluster_is_refused(voi
     world_destroy(w);
 }
 
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(test_coordinator__seeds_are_connected_at_the_first_tick),
+    cmocka_unit_test(test_coordinator__one_seed_is_enough_to_learn_all_nodes),
+    cmocka_unit_test(test_coordinator__operations_wait_until_the_map_is_known),
+    cmocka_unit_test(test_coordinator__a_put_goes_to_the_primary_and_its_answer_to_the_client),
+    cmocka_unit_test(
+        test_coordinator__one_turn_makes_one_batch_per_node_and_one_answer_per_client_id),
+    cmocka_unit_test(test_coordinator__values_of_many_results_in_one_turn_stay_whole),
+    cmocka_unit_test(test_coordinator__a_late_or_doubled_result_is_counted_and_dropped),
+    cmocka_unit_test(test_coordinator__a_result_for_another_router_is_dropped),
+    cmocka_unit_test(test_coordinator__bad_operations_are_refused_one_by_one),
+    cmocka_unit_test(test_coordinator__a_value_that_is_too_large_is_refused),
+    cmocka_unit_test(test_coordinator__beyond_the_slots_operations_are_busy_at_once),
+    cmocka_unit_test(test_coordinator__beyond_the_bytes_a_request_is_busy),
+    cmocka_unit_test(
+        test_coordinator__malformed_and_foreign_frames_are_refused_with_a_sentence),
+    cmocka_unit_test(test_coordinator__an_atomic_batch_is_not_taken_for_a_plain_one),
+    cmocka_unit_test(test_coordinator__nonsense_from_a_node_is_counted_and_is_no_sign_of_life),
+    cmocka_unit_test(test_coordinator__a_req_client_hears_once_when_all_is_answered),
+    cmocka_unit_test(test_coordinator__a_whole_request_without_room_is_busy_as_a_whole),
+    cmocka_unit_test(test_coordinator__what_is_too_large_for_one_answer_comes_in_several),
+    cmocka_unit_test(
+        test_coordinator__a_read_goes_to_the_other_copy_when_the_primary_is_silent),
+    cmocka_unit_test(test_coordinator__a_node_that_answers_anything_is_not_silent),
+    cmocka_unit_test(test_coordinator__writes_wait_for_the_primary_and_go_again_in_order),
+    cmocka_unit_test(test_coordinator__a_lost_connection_is_silence_at_once_and_needs_no_reset),
+    cmocka_unit_test(test_coordinator__a_restarted_node_gets_again_what_its_predecessor_had),
+    cmocka_unit_test(test_coordinator__an_attempt_without_answer_is_repeated_with_the_same_ids),
+    cmocka_unit_test(test_coordinator__a_long_pause_of_the_router_itself_makes_no_node_silent),
+    cmocka_unit_test(
+        test_coordinator__a_read_does_not_overtake_a_write_on_its_way_to_another_copy),
+    cmocka_unit_test(test_coordinator__successors_of_a_refused_write_are_held_back),
+    cmocka_unit_test(test_coordinator__a_refused_write_that_was_overtaken_is_not_sent_again),
+    cmocka_unit_test(test_coordinator__a_refused_read_never_sees_its_connections_later_write),
+    cmocka_unit_test(test_coordinator__a_read_without_answer_is_not_repeated_behind_a_write),
+    cmocka_unit_test(test_coordinator__writes_that_were_all_refused_go_again_in_order),
+    cmocka_unit_test(
+        test_coordinator__a_refused_write_ends_when_its_successor_may_have_happened),
+    cmocka_unit_test(test_coordinator__a_refused_operation_is_tried_again_with_growing_pauses),
+    cmocka_unit_test(
+        test_coordinator__at_the_deadline_a_write_that_was_only_refused_is_not_done),
+    cmocka_unit_test(
+        test_coordinator__at_the_deadline_a_write_with_an_open_attempt_is_in_doubt),
+    cmocka_unit_test(
+        test_coordinator__a_batch_is_one_operation_of_its_tag_and_in_doubt_as_a_whole),
+    cmocka_unit_test(test_coordinator__a_refusal_after_a_lost_attempt_leaves_a_write_in_doubt),
+    cmocka_unit_test(
+        test_coordinator__a_final_refusal_after_a_lost_attempt_leaves_a_write_in_doubt),
+    cmocka_unit_test(test_coordinator__a_write_that_never_left_is_not_done_at_its_deadline),
+    cmocka_unit_test(test_coordinator__a_read_without_answer_times_out),
+    cmocka_unit_test(test_coordinator__a_write_that_was_not_executed_gets_the_newest_token),
+    cmocka_unit_test(test_coordinator__wrong_epoch_asks_for_the_map_and_tries_again),
+    cmocka_unit_test(test_coordinator__a_copy_that_sends_to_the_primary_is_followed),
+    cmocka_unit_test(test_coordinator__a_read_that_the_primary_cannot_answer_asks_the_other_copy),
+    cmocka_unit_test(test_coordinator__reads_of_any_copy_spread_over_all_members),
+    cmocka_unit_test(test_coordinator__a_read_of_any_copy_waits_for_no_write),
+    cmocka_unit_test(test_coordinator__a_read_of_any_copy_goes_on_when_one_is_silent_or_refuses),
+    cmocka_unit_test(test_coordinator__an_answer_says_how_the_read_was_made_sure_of),
+    cmocka_unit_test(test_coordinator__a_scan_goes_on_in_the_next_partition),
+    cmocka_unit_test(test_coordinator__a_page_inside_a_partition_is_passed_on_as_it_is),
+    cmocka_unit_test(test_coordinator__a_scan_skips_empty_partitions_by_itself_and_ends),
+    cmocka_unit_test(test_coordinator__a_walk_that_counts_counts_in_all_partitions),
+    cmocka_unit_test(
+        test_coordinator__a_range_ends_with_its_tag_and_keeps_its_place_among_writes),
+    cmocka_unit_test(
+        test_coordinator__what_is_in_flight_for_a_client_that_left_ends_in_silence),
+    cmocka_unit_test(test_coordinator__hello_ping_map_and_status_are_answered),
+    cmocka_unit_test(
+        test_coordinator__a_client_of_a_later_protocol_or_another_cluster_is_refused),
+};
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_coordinator__seeds_are_connected_at_the_first_tick),
-        cmocka_unit_test(test_coordinator__one_seed_is_enough_to_learn_all_nodes),
-        cmocka_unit_test(test_coordinator__operations_wait_until_the_map_is_known),
-        cmocka_unit_test(test_coordinator__a_put_goes_to_the_primary_and_its_answer_to_the_client),
-        cmocka_unit_test(
-            test_coordinator__one_turn_makes_one_batch_per_node_and_one_answer_per_client_id),
-        cmocka_unit_test(test_coordinator__values_of_many_results_in_one_turn_stay_whole),
-        cmocka_unit_test(test_coordinator__a_late_or_doubled_result_is_counted_and_dropped),
-        cmocka_unit_test(test_coordinator__a_result_for_another_router_is_dropped),
-        cmocka_unit_test(test_coordinator__bad_operations_are_refused_one_by_one),
-        cmocka_unit_test(test_coordinator__a_value_that_is_too_large_is_refused),
-        cmocka_unit_test(test_coordinator__beyond_the_slots_operations_are_busy_at_once),
-        cmocka_unit_test(test_coordinator__beyond_the_bytes_a_request_is_busy),
-        cmocka_unit_test(
-            test_coordinator__malformed_and_foreign_frames_are_refused_with_a_sentence),
-        cmocka_unit_test(test_coordinator__an_atomic_batch_is_not_taken_for_a_plain_one),
-        cmocka_unit_test(test_coordinator__nonsense_from_a_node_is_counted_and_is_no_sign_of_life),
-        cmocka_unit_test(test_coordinator__a_req_client_hears_once_when_all_is_answered),
-        cmocka_unit_test(test_coordinator__a_whole_request_without_room_is_busy_as_a_whole),
-        cmocka_unit_test(test_coordinator__what_is_too_large_for_one_answer_comes_in_several),
-        cmocka_unit_test(
-            test_coordinator__a_read_goes_to_the_other_copy_when_the_primary_is_silent),
-        cmocka_unit_test(test_coordinator__a_node_that_answers_anything_is_not_silent),
-        cmocka_unit_test(test_coordinator__writes_wait_for_the_primary_and_go_again_in_order),
-        cmocka_unit_test(test_coordinator__a_lost_connection_is_silence_at_once_and_needs_no_reset),
-        cmocka_unit_test(test_coordinator__a_restarted_node_gets_again_what_its_predecessor_had),
-        cmocka_unit_test(test_coordinator__an_attempt_without_answer_is_repeated_with_the_same_ids),
-        cmocka_unit_test(test_coordinator__a_long_pause_of_the_router_itself_makes_no_node_silent),
-        cmocka_unit_test(
-            test_coordinator__a_read_does_not_overtake_a_write_on_its_way_to_another_copy),
-        cmocka_unit_test(test_coordinator__successors_of_a_refused_write_are_held_back),
-        cmocka_unit_test(test_coordinator__a_refused_write_that_was_overtaken_is_not_sent_again),
-        cmocka_unit_test(test_coordinator__a_refused_read_never_sees_its_connections_later_write),
-        cmocka_unit_test(test_coordinator__a_read_without_answer_is_not_repeated_behind_a_write),
-        cmocka_unit_test(test_coordinator__writes_that_were_all_refused_go_again_in_order),
-        cmocka_unit_test(
-            test_coordinator__a_refused_write_ends_when_its_successor_may_have_happened),
-        cmocka_unit_test(test_coordinator__a_refused_operation_is_tried_again_with_growing_pauses),
-        cmocka_unit_test(
-            test_coordinator__at_the_deadline_a_write_that_was_only_refused_is_not_done),
-        cmocka_unit_test(
-            test_coordinator__at_the_deadline_a_write_with_an_open_attempt_is_in_doubt),
-        cmocka_unit_test(
-            test_coordinator__a_batch_is_one_operation_of_its_tag_and_in_doubt_as_a_whole),
-        cmocka_unit_test(test_coordinator__a_refusal_after_a_lost_attempt_leaves_a_write_in_doubt),
-        cmocka_unit_test(
-            test_coordinator__a_final_refusal_after_a_lost_attempt_leaves_a_write_in_doubt),
-        cmocka_unit_test(test_coordinator__a_write_that_never_left_is_not_done_at_its_deadline),
-        cmocka_unit_test(test_coordinator__a_read_without_answer_times_out),
-        cmocka_unit_test(test_coordinator__a_write_that_was_not_executed_gets_the_newest_token),
-        cmocka_unit_test(test_coordinator__wrong_epoch_asks_for_the_map_and_tries_again),
-        cmocka_unit_test(test_coordinator__a_copy_that_sends_to_the_primary_is_followed),
-        cmocka_unit_test(test_coordinator__a_read_that_the_primary_cannot_answer_asks_the_other_copy),
-        cmocka_unit_test(test_coordinator__a_scan_goes_on_in_the_next_partition),
-        cmocka_unit_test(test_coordinator__a_page_inside_a_partition_is_passed_on_as_it_is),
-        cmocka_unit_test(test_coordinator__a_scan_skips_empty_partitions_by_itself_and_ends),
-        cmocka_unit_test(test_coordinator__a_walk_that_counts_counts_in_all_partitions),
-        cmocka_unit_test(
-            test_coordinator__a_range_ends_with_its_tag_and_keeps_its_place_among_writes),
-        cmocka_unit_test(
-            test_coordinator__what_is_in_flight_for_a_client_that_left_ends_in_silence),
-        cmocka_unit_test(test_coordinator__hello_ping_map_and_status_are_answered),
-        cmocka_unit_test(
-            test_coordinator__a_client_of_a_later_protocol_or_another_cluster_is_refused),
-    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

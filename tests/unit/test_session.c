@@ -850,6 +850,23 @@ static void test_session__successors_of_a_retried_operation_are_held_back(void *
     world_end(w);
 }
 
+static void test_session__a_read_of_any_copy_waits_for_no_other(void **state)
+{
+    (void)state;
+    struct world *w = world_ready(1);
+    struct session_operation any = {.kind = KIND_READ,
+                                    .key = bytes_text("a"),
+                                    .read = {READ_VALUE, CONSISTENCY_ANY}};
+    put(w, "a");
+    turn(w, 0);
+    ANSWERS(w, 0, {1, STATUS_BUSY, ANSWER_RETRY, NULL});
+    get(w, "a");
+    assert_int_equal(session_submit(w->s, w->now, &any, NULL), STATUS_OK);
+    turn(w, 0);
+    EXPECT(w, "r0< 1:a\nr0< 3:a\n");
+    world_end(w);
+}
+
 static void test_session__a_batch_has_its_place_among_all_writes_of_its_tag(void **state)
 {
     (void)state;
@@ -1218,6 +1235,7 @@ int main(void)
         cmocka_unit_test(test_session__writes_refused_together_are_retried_in_their_order),
         cmocka_unit_test(test_session__reads_may_be_retried_behind_reads),
         cmocka_unit_test(test_session__successors_of_a_retried_operation_are_held_back),
+        cmocka_unit_test(test_session__a_read_of_any_copy_waits_for_no_other),
         cmocka_unit_test(test_session__a_batch_has_its_place_among_all_writes_of_its_tag),
         cmocka_unit_test(test_session__writes_of_a_tag_do_not_wait_for_each_other_without_a_batch),
         cmocka_unit_test(test_session__a_batch_is_in_doubt_as_a_write_is),
