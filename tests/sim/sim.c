@@ -60,6 +60,7 @@ static const struct {
     {60, NULL, "an atomic batch goes on though a precondition is false"},
     {61, NULL, "a page of a hash tag does not wait for what is dirty"},
     {62, NULL, "a replica applies a part of an atomic batch first"},
+    {63, NULL, "the former voters go before the new ones have every register"},
 };
 #define MUTANTS_COUNT (sizeof mutants / sizeof mutants[0])
 
