@@ -159,9 +159,9 @@ enum status clustermap_found(struct clustermap *map, struct error *reterr)
     for (uint32_t i = 0; i < map->nodes_count; i++)
         map->nodes[i].version = 1;
     map->partitions = partitions;
-    map->voters_count = map->nodes_count >= 3 ? 3 : 1;
-    for (uint32_t i = 0; i < map->voters_count; i++)
-        map->voters[i] = i;
+    map->voters = (struct clustermap_voters){.count = map->nodes_count >= 3 ? 3 : 1};
+    for (uint32_t i = 0; i < map->voters.count; i++)
+        map->voters.nodes[i] = i;
     map->cluster_version = 1;
     map->version = 1 + (uint64_t)map->nodes_count + map->partition_count;
     return STATUS_OK;
@@ -237,6 +237,7 @@ static enum status decode_node(struct join *join, const struct reg *r, struct cl
         .weight = value.weight,
         .state = value.state,
         .incarnation = value.incarnation,
+        .disk = value.disk,
     };
     memcpy(&ret->id, value.node_id.data, sizeof ret->id);
     copy_text(ret->name, value.name);
@@ -391,9 +392,12 @@ static void take_cluster(struct join *join, const struct reg *r)
     map->partition_count = join->partition_count;
     map->copies = value.copies;
     map->isr_min = value.isr_min;
-    map->voters_count = (uint32_t)value.voters_count;
-    for (uint32_t i = 0; i < map->voters_count; i++)
-        map->voters[i] = value.voters[i];
+    map->voters = (struct clustermap_voters){.count = (uint32_t)value.voters_count,
+                                             .next_count = (uint32_t)value.next_count};
+    for (uint32_t i = 0; i < map->voters.count; i++)
+        map->voters.nodes[i] = value.voters[i];
+    for (uint32_t i = 0; i < map->voters.next_count; i++)
+        map->voters.next[i] = value.next[i];
 }
 
 static void take_node(struct join *join, const struct reg *r)
@@ -492,6 +496,15 @@ enum status clustermap_join(struct clustermap *map, const struct map_message *m,
     return s;
 }
 
+enum status clustermap_take(struct clustermap *map, const char *name, uint64_t version,
+                            struct bytes value, bool *ret_changed)
+{
+    struct reg r = {bytes_text(name), version, value};
+    ENSURE(!clustermap_empty(map));
+    *ret_changed = false;
+    return clustermap_join(map, &(struct map_message){1, &r}, ret_changed);
+}
+
 enum status clustermap_take_partition(struct clustermap *map, uint32_t p, uint64_t version,
                                       struct bytes value, bool *ret_changed)
 {
@@ -561,31 +574,34 @@ static char *packing_add(struct packing *packing, uint64_t version)
     return packing->names[packing->count++];
 }
 
-static enum status pack_cluster(const struct clustermap *map, struct packing *packing)
+enum status clustermap_encode_cluster(const struct clustermap *map,
+                                      const struct clustermap_voters *voters, struct buffer *out)
 {
-    uint32_t voters[VOTERS_MAX];
-    if (map->cluster_version == 0)
-        return STATUS_OK;
-    memcpy(voters, map->voters, sizeof voters);
-    snprintf(packing_add(packing, map->cluster_version), REGISTER_NAME_SIZE_MAX, "cluster");
+    struct clustermap_voters v = *voters;
     return codec_pack_cluster_value(
         &(struct cluster_value){
             .cluster_id = bytes_of(&map->cluster_id, sizeof map->cluster_id),
             .partition_count = map->partition_count,
             .copies = map->copies,
             .isr_min = map->isr_min,
-            .voters_count = map->voters_count,
-            .voters = voters,
+            .voters_count = v.count,
+            .voters = v.nodes,
+            .next_count = v.next_count,
+            .next = v.next,
         },
-        &packing->values);
+        out);
 }
 
-static enum status pack_node(const struct clustermap *map, uint32_t i, struct packing *packing)
+static enum status pack_cluster(const struct clustermap *map, struct packing *packing)
 {
-    const struct clustermap_node *node = &map->nodes[i];
-    if (node->version == 0)
+    if (map->cluster_version == 0)
         return STATUS_OK;
-    snprintf(packing_add(packing, node->version), REGISTER_NAME_SIZE_MAX, "node/%u", i);
+    snprintf(packing_add(packing, map->cluster_version), REGISTER_NAME_SIZE_MAX, "cluster");
+    return clustermap_encode_cluster(map, &map->voters, &packing->values);
+}
+
+enum status clustermap_encode_node(const struct clustermap_node *node, struct buffer *out)
+{
     return codec_pack_node_value(
         &(struct node_value){
             .node_id = bytes_of(&node->id, sizeof node->id),
@@ -596,8 +612,18 @@ static enum status pack_node(const struct clustermap *map, uint32_t i, struct pa
             .weight = node->weight,
             .state = node->state,
             .incarnation = node->incarnation,
+            .disk = node->disk,
         },
-        &packing->values);
+        out);
+}
+
+static enum status pack_node(const struct clustermap *map, uint32_t i, struct packing *packing)
+{
+    const struct clustermap_node *node = &map->nodes[i];
+    if (node->version == 0)
+        return STATUS_OK;
+    snprintf(packing_add(packing, node->version), REGISTER_NAME_SIZE_MAX, "node/%u", i);
+    return clustermap_encode_node(node, &packing->values);
 }
 
 enum status clustermap_encode_partition(const struct clustermap_partition *from, struct buffer *out)
@@ -629,11 +655,17 @@ static enum status pack_partition(const struct clustermap *map, uint32_t p, stru
     return clustermap_encode_partition(partition, &packing->values);
 }
 
-static enum status pack_registers(const struct clustermap *map, struct packing *packing)
+static enum status pack_nodes(const struct clustermap *map, struct packing *packing)
 {
     enum status s = pack_cluster(map, packing);
     for (uint32_t i = 0; s == STATUS_OK && i < map->nodes_count; i++)
         s = pack_node(map, i, packing);
+    return s;
+}
+
+static enum status pack_registers(const struct clustermap *map, struct packing *packing)
+{
+    enum status s = pack_nodes(map, packing);
     for (uint32_t p = 0; s == STATUS_OK && !clustermap_empty(map) && p < map->partition_count; p++)
         s = pack_partition(map, p, packing);
     return s;
@@ -657,6 +689,18 @@ enum status clustermap_pack(const struct clustermap *map, struct buffer *out)
     enum status s = packing_init(&packing, 1 + (size_t)map->nodes_count + map->partition_count);
     if (s == STATUS_OK)
         s = pack_registers(map, &packing);
+    if (s == STATUS_OK)
+        s = packing_end(&packing, out);
+    packing_fini(&packing);
+    return s;
+}
+
+enum status clustermap_pack_nodes(const struct clustermap *map, struct buffer *out)
+{
+    struct packing packing;
+    enum status s = packing_init(&packing, 1 + (size_t)map->nodes_count);
+    if (s == STATUS_OK)
+        s = pack_nodes(map, &packing);
     if (s == STATUS_OK)
         s = packing_end(&packing, out);
     packing_fini(&packing);

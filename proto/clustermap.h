@@ -24,6 +24,7 @@ struct clustermap_node {
     char address[ADDRESS_SIZE_MAX]; /* "tcp://HOST:PORT" */
     uint32_t weight, state;
     uint64_t incarnation;
+    uint64_t disk; /* of its directory, 0: not recorded */
 };
 
 struct clustermap_partition {
@@ -42,13 +43,18 @@ struct clustermap_partition {
     uint32_t state;
 };
 
+/* Who keeps the registers, as node indexes; and who is to: next_count 0: no change is under way. */
+struct clustermap_voters {
+    uint32_t count, next_count;
+    uint32_t nodes[VOTERS_MAX], next[VOTERS_MAX];
+};
+
 struct clustermap {
     uint64_t version; /* sum of all registers' versions: differs when anything differs */
     uint64_t cluster_version;
     struct id128 cluster_id;
     uint32_t partition_count, copies, isr_min;
-    uint32_t voters_count;
-    uint32_t voters[VOTERS_MAX]; /* node indexes: who keeps the registers */
+    struct clustermap_voters voters;
     uint32_t nodes_count; /* highest used index + 1 */
     struct clustermap_node nodes[NODES_MAX];
     struct clustermap_partition *partitions; /* partition_count of them, or NULL when empty */
@@ -75,6 +81,19 @@ enum status clustermap_pack(const struct clustermap *map, struct buffer *out);
 /* The same with the registers of these partitions only. */
 enum status clustermap_pack_partitions(const struct clustermap *map, const uint32_t *partitions,
                                        size_t count, struct buffer *out);
+
+/* The same without any partition's register: the cluster and its nodes. */
+enum status clustermap_pack_nodes(const struct clustermap *map, struct buffer *out);
+
+/* One register's value as bytes, appended to out: that of the cluster, with these voters, and of a
+ * node. */
+enum status clustermap_encode_cluster(const struct clustermap *map,
+                                      const struct clustermap_voters *voters, struct buffer *out);
+enum status clustermap_encode_node(const struct clustermap_node *node, struct buffer *out);
+/* And back: taken if version is above ours (*ret_changed). name is "cluster" or "node/<index>". Same
+ * errors as clustermap_join(); the map is not empty. */
+enum status clustermap_take(struct clustermap *map, const char *name, uint64_t version,
+                            struct bytes value, bool *ret_changed);
 
 /* One partition's register: its value as bytes, appended to out; and back: taken if version is above
  * ours (*ret_changed). Same errors as clustermap_join(); the map is not empty. */

@@ -891,7 +891,8 @@ static bool cluster_value_valid(const struct cluster_value *m)
     return m->cluster_id.size == ID_SIZE && power_of_two(m->partition_count) &&
            m->partition_count <= PARTITIONS_MAX && m->copies >= 1 && m->copies <= COPIES_MAX &&
            m->isr_min >= 1 && m->isr_min <= m->copies && m->voters_count <= VOTERS_MAX &&
-           all_below(m->voters, m->voters_count, NODES_MAX);
+           m->next_count <= VOTERS_MAX && all_below(m->voters, m->voters_count, NODES_MAX) &&
+           all_below(m->next, m->next_count, NODES_MAX);
 }
 
 enum status codec_pack_cluster_value(const struct cluster_value *m, struct buffer *out)
@@ -904,6 +905,8 @@ enum status codec_pack_cluster_value(const struct cluster_value *m, struct buffe
     p.isr_min = m->isr_min;
     p.n_voters = m->voters_count;
     p.voters = m->voters;
+    p.n_next_voters = m->next_count;
+    p.next_voters = m->next;
     return pack_part(&p.base, out);
 }
 
@@ -921,6 +924,8 @@ enum status codec_unpack_cluster_value(struct bytes part, struct arena *arena,
         .isr_min = p->isr_min,
         .voters_count = p->n_voters,
         .voters = p->voters,
+        .next_count = p->n_next_voters,
+        .next = p->next_voters,
     };
     if (!cluster_value_valid(&m))
         return STATUS_MALFORMED;
@@ -950,6 +955,7 @@ enum status codec_pack_node_value(const struct node_value *m, struct buffer *out
     p.weight = m->weight;
     p.state = m->state;
     p.incarnation = m->incarnation;
+    p.disk = m->disk;
     enum status s = STATUS_NOMEMORY;
     if (p.name != NULL && p.address != NULL && p.host != NULL && p.rack != NULL)
         s = pack_part(&p.base, out);
@@ -971,6 +977,7 @@ enum status codec_unpack_node_value(struct bytes part, struct arena *arena, stru
         .weight = p->weight,
         .state = p->state,
         .incarnation = p->incarnation,
+        .disk = p->disk,
     };
     if (!node_value_valid(&m))
         return STATUS_MALFORMED;
@@ -1054,6 +1061,36 @@ enum status codec_unpack_drain(struct bytes frame, struct arena *arena, bool *re
     if (p == NULL)
         return STATUS_MALFORMED;
     *ret_drained = p->drained != 0;
+    return STATUS_OK;
+}
+
+/* ---- Voters ----------------------------------------------------------------------------------*/
+
+static bool voters_valid(const struct voters_message *m)
+{
+    return m->count >= 1 && m->count <= VOTERS_MAX && all_below(m->nodes, m->count, NODES_MAX);
+}
+
+enum status codec_pack_voters(const struct voters_message *m, struct buffer *out)
+{
+    ENSURE(voters_valid(m));
+    Duet__V1__Voters p = DUET__V1__VOTERS__INIT;
+    p.n_nodes = m->count;
+    p.nodes = m->nodes;
+    return pack_frame(MESSAGE_VOTERS, &p.base, out);
+}
+
+enum status codec_unpack_voters(struct bytes frame, struct arena *arena,
+                                struct voters_message *ret)
+{
+    const Duet__V1__Voters *p =
+        unpack_frame(frame, MESSAGE_VOTERS, &duet__v1__voters__descriptor, arena);
+    if (p == NULL)
+        return STATUS_MALFORMED;
+    struct voters_message m = {.count = p->n_nodes, .nodes = p->nodes};
+    if (!voters_valid(&m))
+        return STATUS_MALFORMED;
+    *ret = m;
     return STATUS_OK;
 }
 

@@ -54,6 +54,10 @@ enum status codec_unpack_map_request(struct bytes frame, struct arena *arena, ui
 enum status codec_pack_map(const struct map_message *m, struct buffer *out);
 enum status codec_unpack_map(struct bytes frame, struct arena *arena, struct map_message *ret);
 
+enum status codec_pack_voters(const struct voters_message *m, struct buffer *out);
+enum status codec_unpack_voters(struct bytes frame, struct arena *arena,
+                                struct voters_message *ret);
+
 enum status codec_pack_drain(bool drained, struct buffer *out);
 enum status codec_unpack_drain(struct bytes frame, struct arena *arena, bool *ret_drained);
 

@@ -30,6 +30,7 @@ enum message_kind {
     MESSAGE_STATUS_REQUEST = 12,
     MESSAGE_STATUS = 13,
     MESSAGE_DRAIN = 14,
+    MESSAGE_VOTERS = 15,
     MESSAGE_CONFIRM = 17,
     MESSAGE_CONFIRMED = 18,
     MESSAGE_HEARTBEAT = 32,
@@ -231,14 +232,19 @@ struct map_message {
 struct cluster_value {
     struct bytes cluster_id;
     uint32_t partition_count, copies, isr_min;
-    size_t voters_count;
-    uint32_t *voters;
+    size_t voters_count, next_count;
+    uint32_t *voters, *next; /* next: to come, while they change */
+};
+
+struct voters_message {
+    size_t count;
+    uint32_t *nodes;
 };
 
 struct node_value {
     struct bytes node_id, name, address, host, rack;
     uint32_t weight, state;
-    uint64_t incarnation;
+    uint64_t incarnation, disk;
 };
 
 struct partition_value {

@@ -3,6 +3,7 @@
  *   node.c     events to the parts, requests, recovery, checkpoints
  *   peers.c    the other nodes: heartbeats, incarnations, their messages
  *   known.c    which disk a node has: an empty one, or an old copy, is told
+ *   membership.c which nodes there are, and which of them vote
  *   epoch.c    who leads a partition: proposals to the registry, and what came of them
  *   lease.c    who may read: grants between pairs of nodes
  *   serve.c    client operations at one replica: read, write, outcome, scan
@@ -79,6 +80,13 @@ struct lapse_sweep {
     uint8_t key[KEY_SIZE_MAX];
 };
 
+/* The registers of cluster and nodes (membership.h). */
+struct membership {
+    bool news;              /* some of them moved through us: to be told to all */
+    uint64_t joint_version; /* of the voters that `moved` is about */
+    bool *moved;            /* by register: a majority of both sets has it */
+};
+
 #define HELD_DIGESTS 1024u
 
 struct core {
@@ -110,6 +118,7 @@ struct core {
     uint32_t held_count; /* operations that are held (hold.h) */
     uint32_t held_digests[HELD_DIGESTS]; /* how many of them, by digest */
     uint64_t kept_bytes; /* of committed entries that are kept for members that lack them */
+    struct membership membership;
     struct peer *peers;
     struct known *known; /* by node */
     bool known_changed;  /* since the last checkpoint */

@@ -10,6 +10,7 @@
 #include "storage/known.h"
 #include "storage/lead.h"
 #include "storage/lease.h"
+#include "storage/membership.h"
 #include "storage/serve.h"
 #include "storage/snapshot.h"
 
@@ -528,6 +529,11 @@ static void on_ended(void *arg, uint64_t ticket, uint32_t number, enum registry_
     struct core *c = arg;
     bool changed = false;
     c->counters.collisions += outcome == REGISTRY_CONFLICT;
+    membership_moved(c, number);
+    if (number < REGISTRY_PARTITION(0)) {
+        membership_ended(c, number, version, value);
+        return;
+    }
     uint32_t partition = number - REGISTRY_PARTITION(0);
     ENSURE(number >= REGISTRY_PARTITION(0) && partition < c->map->partition_count);
     enum status status =
@@ -554,7 +560,7 @@ static uint64_t on_log(void *arg, struct bytes body)
 static void on_send(void *arg, uint32_t node, const struct registry_message *m)
 {
     struct core *c = arg;
-    if (c->peers[node].incarnation == 0)
+    if (node >= c->peers_count || c->peers[node].incarnation == 0)
         return;
     struct registry_message full = *m;
     full.sender = c->options.index;
@@ -590,8 +596,7 @@ enum status epoch_init(struct core *c)
                                        .retry_min_ms = 20,
                                        .retry_max_ms = 500};
     struct registry_host host = {c, on_log, on_send, on_ended};
-    struct registry_voters voters = {.version = 1, .count = c->map->voters_count};
-    memcpy(voters.nodes, c->map->voters, sizeof voters.nodes);
+    struct registry_voters voters = membership_voters_of(c->map);
     c->news = calloc(c->map->partition_count, sizeof *c->news);
     c->registry = registry_new(&options, &host, &voters);
     return c->news == NULL || c->registry == NULL ? STATUS_NOMEMORY : found_all(c);

@@ -84,38 +84,43 @@ static void note(struct core *c, uint32_t node, uint64_t disk, uint64_t incarnat
 
 /* ------------------------------------------------------------------ meeting */
 
-/* How many others must have this disk on theirs. Those who know a former one are as many, and both
- * are more than half of the same nodes. */
-static uint32_t quorum(const struct core *c)
+static bool alone_votes(const struct core *c)
 {
-    bool alone = c->map->voters_count == 1 && c->map->voters[0] == c->options.index;
-    if (alone)
-        return c->peers_count > 1 ? 1 : 0;
-    return c->map->voters_count / 2 + 1;
-}
-
-static bool counts(const struct core *c, uint32_t node)
-{
-    bool alone = c->map->voters_count == 1 && c->map->voters[0] == c->options.index;
-    for (uint32_t i = 0; i < c->map->voters_count; i++)
-        if (c->map->voters[i] == node)
-            return true;
-    return alone;
+    const struct clustermap_voters *v = &c->map->voters;
+    return v->next_count == 0 && v->count == 1 && v->nodes[0] == c->options.index;
 }
 
 bool known_met(const struct core *c)
 {
-    return c->known[c->options.index].incarnation > 0 || quorum(c) == 0 || MUTANT(22);
+    bool nobody_else = alone_votes(c) && c->peers_count == 1;
+    return c->known[c->options.index].incarnation > 0 || nobody_else || MUTANT(22);
+}
+
+/* How many of these have our disk on theirs? */
+static uint32_t count_knowing(const struct core *c, const uint32_t *nodes, uint32_t count)
+{
+    uint32_t knowing = 0;
+    for (uint32_t i = 0; i < count; i++)
+        knowing += nodes[i] < c->peers_count && c->known[nodes[i]].knows_us;
+    return knowing;
+}
+
+/* Those who know a former disk are a majority of the voters, too. Who votes alone asks anybody. */
+static bool enough(const struct core *c)
+{
+    const struct clustermap_voters *v = &c->map->voters;
+    bool anybody = false;
+    for (uint32_t i = 0; i < c->peers_count; i++)
+        anybody = anybody || c->known[i].knows_us;
+    if (alone_votes(c))
+        return anybody;
+    return count_knowing(c, v->nodes, v->count) > v->count / 2 &&
+           (v->next_count == 0 || count_knowing(c, v->next, v->next_count) > v->next_count / 2);
 }
 
 static void consider_met(struct core *c)
 {
-    uint32_t count = 0;
-    if (known_met(c))
-        return;
-    for (uint32_t i = 0; i < c->peers_count; i++)
-        count += c->known[i].knows_us && counts(c, i);
-    if (count < quorum(c))
+    if (known_met(c) || !enough(c))
         return;
     c->counters.met++;
     note(c, c->options.index, c->options.disk, 1);
@@ -152,6 +157,12 @@ bool known_heard(struct core *c, const struct heartbeat *h)
     k->knows_us = h->target_disk == c->options.disk;
     consider_met(c);
     return true;
+}
+
+void known_recorded(struct core *c, uint32_t node, uint64_t disk)
+{
+    if (c->known[node].disk != disk)
+        note(c, node, disk, 0);
 }
 
 void known_acts(struct core *c, uint32_t node)

@@ -41,6 +41,8 @@ enum status known_replay(struct core *c, struct bytes body);
 /* A heartbeat of a node of this cluster: may the rest of it be believed? May fail the core (this
  * disk is not the one that others know). */
 bool known_heard(struct core *c, const struct heartbeat *h);
+/* A register says so: whatever else was heard before was not its own disk. */
+void known_recorded(struct core *c, uint32_t node, uint64_t disk);
 /* A message of node, in the incarnation that was heard of, binds us: remember it. */
 void known_acts(struct core *c, uint32_t node);
 /* What a heartbeat to node says about disks. */

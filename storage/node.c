@@ -14,6 +14,7 @@
 #include "storage/known.h"
 #include "storage/lapse.h"
 #include "storage/lead.h"
+#include "storage/membership.h"
 #include "storage/peers.h"
 #include "storage/serve.h"
 #include "storage/snapshot.h"
@@ -117,7 +118,8 @@ struct node *node_new(const struct node_options *options, struct clustermap *map
               c->peers != NULL && pending_index_init(&c->pending) == STATUS_OK &&
               outbox_init(&c->outbox, c->peers_count, options->index, options->incarnation) ==
                   STATUS_OK;
-    ok = ok && known_init(c) == STATUS_OK && epoch_init(c) == STATUS_OK;
+    ok = ok && known_init(c) == STATUS_OK && epoch_init(c) == STATUS_OK &&
+         membership_init(c) == STATUS_OK;
     if (!ok)
         node_destroy(&n);
     else
@@ -147,6 +149,7 @@ void node_destroy(struct node **n_p)
     free(c->touched);
     free(c->peers);
     known_fini(c);
+    membership_fini(c);
     registry_destroy(&c->registry);
     free(c->news);
     free(n);
@@ -378,6 +381,7 @@ enum status node_start(struct node *n, const struct node_time *time, uint64_t ne
     if (install_missing(c) != STATUS_OK)
         return error_set(reterr, c->failed == STATUS_OK ? STATUS_NOMEMORY : c->failed,
                          "cannot make the replicas of this node");
+    membership_start(c);
     snapshot_drop_unfinished(c);
     for (uint32_t slot = 1; slot <= c->slots_count; slot++)
         if (c->by_slot[slot] != NULL) {
@@ -405,16 +409,22 @@ static struct buffer *frame_to(struct core *c, uint64_t source)
     return &e->frame;
 }
 
-static void refuse_frame(struct core *c, uint64_t source, enum status status, const char *words)
+static void say_refused(struct core *c, uint64_t source, enum status status, const char *words)
 {
     struct refused refused = {.status = status,
                               .message = bytes_text(words),
                               .protocol_min = PROTOCOL_VERSION,
                               .protocol_max = PROTOCOL_VERSION};
     struct buffer *frame = frame_to(c, source);
-    core_malformed(c);
     if (frame != NULL)
         core_packed(c, codec_pack_refused(&refused, frame));
+}
+
+/* Nonsense: counted, too. */
+static void refuse_frame(struct core *c, uint64_t source, enum status status, const char *words)
+{
+    core_malformed(c);
+    say_refused(c, source, status, words);
 }
 
 static void serve_one(struct core *c, const struct batch *b, size_t i, uint64_t source)
@@ -514,6 +524,7 @@ static void on_map_request(struct core *c, uint64_t source)
     X(commits) X(fetches) X(lapses) X(adrift) X(snapshots) X(copies_ended) X(copies_dropped)       \
     X(caught_up) X(takeovers) X(takeovers_unopened) X(left_out) X(new_lives) X(collisions)         \
     X(fenced) X(additions) X(additions_dropped) X(grown) X(hand_backs) X(met) X(disks_refused)     \
+    X(voters_joint) X(voters_changed)                                                              \
     X(peers_up) X(partitions_led) X(partitions_open) X(partitions_dirty) X(pending_entries)        \
     X(disk_full) X(leaving) X(left)
 
@@ -557,6 +568,24 @@ static void on_drain(struct node *n, uint64_t source, struct bytes frame)
     on_status_request(n, source);
 }
 
+static void on_voters(struct core *c, uint64_t source, struct bytes frame)
+{
+    char words[MEMBERSHIP_WORDS_MAX];
+    struct voters_message m;
+    if (codec_unpack_voters(frame, &c->frame, &m) != STATUS_OK) {
+        refuse_frame(c, source, STATUS_MALFORMED, "the VOTERS does not decode");
+        return;
+    }
+    enum status status = membership_voters(c, &m, words);
+    if (status != STATUS_OK) {
+        say_refused(c, source, status, words);
+        return;
+    }
+    struct buffer *reply = frame_to(c, source);
+    if (reply != NULL)
+        core_packed(c, clustermap_pack_nodes(c->map, reply));
+}
+
 static void on_request(struct node *n, uint64_t source, struct bytes frame)
 {
     struct core *c = &n->core;
@@ -582,6 +611,8 @@ static void on_request(struct node *n, uint64_t source, struct bytes frame)
         on_status_request(n, source);
     else if (kind == MESSAGE_DRAIN)
         on_drain(n, source, frame);
+    else if (kind == MESSAGE_VOTERS)
+        on_voters(c, source, frame);
     else
         refuse_frame(c, source, STATUS_UNSUPPORTED, "a node does not take this kind of message");
 }
@@ -723,6 +754,7 @@ enum status node_flush(struct node *n, const struct node_time *time, struct node
     bool beat = c->now_ms >= n->heartbeat_due_ms;
     if (beat) {
         epoch_tick(c);
+        membership_tick(c);
         lapse_sweep(c);
     }
     if (c->now_ms >= n->tick_due_ms)
@@ -731,6 +763,7 @@ enum status node_flush(struct node *n, const struct node_time *time, struct node
     if (beat)
         n->heartbeat_due_ms = c->now_ms + c->options.heartbeat_ms;
     epoch_flush(c);
+    membership_flush(c);
     flush_touched(c);
     if (outbox_flush(&c->outbox) != STATUS_OK)
         core_fail(c, STATUS_NOMEMORY);

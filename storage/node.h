@@ -171,6 +171,7 @@ struct node_counters {
     uint64_t hand_backs; /* epochs that gave leadership to whom placement wants */
     uint64_t met;        /* our disk became known to enough others */
     uint64_t disks_refused; /* heartbeats of a node with another disk, or of an old life */
+    uint64_t voters_joint, voters_changed; /* changes of the voters that began, and ended, by us */
     uint64_t peers_up, partitions_led, partitions_open, partitions_dirty, pending_entries;
     uint64_t leaving, left; /* 0 or 1: it is asked to leave; it has (node_left()) */
     uint64_t disk_full; /* 1: writes are refused until there is room */

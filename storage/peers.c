@@ -7,16 +7,30 @@
 #include "storage/known.h"
 #include "storage/lead.h"
 #include "storage/lease.h"
+#include "storage/membership.h"
 #include "storage/serve.h"
 #include "storage/snapshot.h"
 
 #define SUSPECT_TIMES_MAX 5u     /* the most that suspicion is put off, in times of suspect_ms */
 #define RAISED_MS         60000u /* and for how long */
 
+/* Everybody talks to the voters. Are we one of these? */
+static bool find_voters(struct core *c, const uint32_t *nodes, uint32_t count)
+{
+    bool voter = false;
+    for (uint32_t i = 0; i < count; i++) {
+        if (nodes[i] < c->peers_count)
+            c->peers[nodes[i]].shares = true;
+        voter = voter || nodes[i] == c->options.index;
+    }
+    return voter;
+}
+
 void peers_find(struct core *c)
 {
     for (uint32_t i = 0; i < c->peers_count; i++)
-        c->peers[i].suspect_ms = c->options.suspect_ms;
+        if (c->peers[i].suspect_ms == 0)
+            c->peers[i].suspect_ms = c->options.suspect_ms;
     for (uint32_t p = 0; p < c->map->partition_count; p++) {
         const struct clustermap_partition *part = &c->map->partitions[p];
         if (!core_assigned(part, c->options.index))
@@ -24,11 +38,8 @@ void peers_find(struct core *c)
         for (uint32_t i = 0; i < part->assigned_count; i++)
             c->peers[part->assigned[i]].shares = true;
     }
-    bool voter = false;
-    for (uint32_t i = 0; i < c->map->voters_count; i++) {
-        c->peers[c->map->voters[i]].shares = true;
-        voter = voter || c->map->voters[i] == c->options.index;
-    }
+    bool voter = find_voters(c, c->map->voters.nodes, c->map->voters.count);
+    voter = find_voters(c, c->map->voters.next, c->map->voters.next_count) || voter;
     for (uint32_t i = 0; i < c->peers_count; i++)
         c->peers[i].shares = (c->peers[i].shares || voter) && i != c->options.index;
 }
@@ -262,8 +273,10 @@ static void on_map(struct core *c, struct bytes frame)
     if (codec_unpack_map(frame, &c->frame, &m) != STATUS_OK ||
         clustermap_join(c->map, &m, &changed) != STATUS_OK)
         core_malformed(c);
-    else if (changed)
-        epoch_adopt_all(c);
+    if (!changed)
+        return;
+    membership_adopt(c);
+    epoch_adopt_all(c);
 }
 
 static void on_snapshot(struct core *c, struct bytes frame)

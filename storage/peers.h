@@ -8,7 +8,7 @@
 
 #include "storage/core.h"
 
-/* At start: with whom are partitions shared? */
+/* With whom are partitions or registers shared? At start, and when the map has changed. */
 void peers_find(struct core *c);
 
 /* A frame from another node, whatever its kind. */

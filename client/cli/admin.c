@@ -4,6 +4,7 @@
 #include "client/cli/ask.h"
 #include "client/cli/command.h"
 #include "client/cli/survey.h"
+#include "client/cli/voting.h"
 #include "proto/base/arena.h"
 #include "proto/base/clock.h"
 #include "proto/codec.h"
@@ -115,6 +116,8 @@ static int drain(const struct context *c, struct patient *p)
 int admin_run(struct context *c)
 {
     struct patient p = {.name = ""};
+    if (strcmp(c->words[0], "voters") == 0)
+        return voting_change(c, c->words[1]);
     bool drains = strcmp(c->words[0], "drain") == 0;
     int exit_code = find_node(c, c->words[1], &p);
     if (exit_code != 0)

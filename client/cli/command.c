@@ -117,11 +117,17 @@ const struct command commands[] = {
      "prometheus: metrics as text, for the textfile collector; ends as status does\n"},
     {SECTION_CLUSTER, "ping", "", "ask each router whether it is there", FLAG_PING, OUTPUTS_REPORT,
      ping_run, "Answered by the loop that serves. Ends with 3 when one does not answer.\n"},
-    {SECTION_CLUSTER, "admin", "drain|undrain NODE", "take a node out of service, and back", 0,
+    {SECTION_CLUSTER, "admin", "drain|undrain|voters NODE",
+     "take a node out of service, and back; say which nodes vote", 0,
      OUTPUTS_REPORT, admin_run,
      "drain: what the node leads is handed to other nodes, and no write waits for it\n"
      "any more; then it may be stopped, and nobody notices. It holds until undrain, or\n"
-     "until the node's process ends. A plain SIGTERM does the same before it ends.\n"},
+     "until the node's process ends. A plain SIGTERM does the same before it ends.\n"
+     "voters: one, three or five nodes, with commas between them, keep the registers\n"
+     "that say who leads; a majority of them must be there for leadership to move.\n"
+     "The command ends when these do, and no others. So one that votes and is gone\n"
+     "for good, or is to go, is replaced:\n"
+     "  duet admin voters n1,n2,n4\n"},
     {SECTION_CLUSTER, "bench", "", "measure throughput and latency", FLAG_BENCH, OUTPUTS_REPORT,
      bench_run,
      "Closed loop: each connection sends --pipeline operations at once and the next\n"

@@ -51,7 +51,7 @@ static size_t count_up(const json_t *list)
 __attribute__((format(printf, 3, 4))) static void print_fact(const char *name, enum style style,
                                                              const char *format, ...)
 {
-    char text[160];
+    char text[1200];
     va_list args;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
@@ -79,6 +79,32 @@ static void print_workload(const json_t *workload)
                number_of(workload, "in_flight"));
 }
 
+/* The texts of an array, with commas between them. */
+static const char *joined(const json_t *texts, char *to, size_t size)
+{
+    size_t i, used = 0;
+    const json_t *text;
+    to[0] = '\0';
+    json_array_foreach(texts, i, text)
+    {
+        int wrote = snprintf(to + used, size - used, "%s%s", i == 0 ? "" : ", ",
+                             json_string_value(text));
+        used += (size_t)wrote < size - used ? (size_t)wrote : 0;
+    }
+    return to;
+}
+
+static void print_voters(const json_t *cluster)
+{
+    const json_t *to_come = json_object_get(cluster, "voters_to_come");
+    char now[512], next[512];
+    joined(json_object_get(cluster, "voters"), now, sizeof now);
+    if (to_come == NULL)
+        print_fact("voters", STYLE_PLAIN, "%s", now);
+    else
+        print_fact("voters", STYLE_BAD, "%s; to be %s", now, joined(to_come, next, sizeof next));
+}
+
 static void print_summary(const json_t *report)
 {
     const json_t *cluster = json_object_get(report, "cluster");
@@ -94,6 +120,7 @@ static void print_summary(const json_t *report)
     if (cluster == NULL)
         return;
     print_counted("nodes", json_object_get(report, "nodes"));
+    print_voters(cluster);
     print_workload(json_object_get(report, "workload"));
 }
 

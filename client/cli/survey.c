@@ -402,7 +402,7 @@ static void partition_problems(const struct survey *s, json_t *problems)
     if (certain && open < all)
         problem(problems,
                 "wait a second; if it stays so, start the nodes that are missing: both copies of a "
-                "key may be down, or two of the three nodes that vote",
+                "key may be down, or most of the nodes that vote",
                 "%llu of %llu partitions take no writes at the moment",
                 (unsigned long long)(all - open), (unsigned long long)all);
     if (lacking > 0)
@@ -410,6 +410,15 @@ static void partition_problems(const struct survey *s, json_t *problems)
                 "start the node that is missing; if none is, nothing: a node that came back catches up",
                 "%llu of %llu partitions have a copy less than they should",
                 (unsigned long long)lacking, (unsigned long long)all);
+}
+
+static void voter_problems(const struct survey *s, json_t *problems)
+{
+    if (s->map->voters.next_count > 0)
+        problem(problems,
+                "wait; it goes on while a majority of the former voters and one of the new ones is "
+                "there",
+                "other nodes are to vote: the change is under way");
 }
 
 static json_t *find_problems(const struct survey *s)
@@ -421,6 +430,8 @@ static json_t *find_problems(const struct survey *s)
             node_problems(s, i, problems);
     if (s->map != NULL)
         partition_problems(s, problems);
+    if (s->map != NULL)
+        voter_problems(s, problems);
     return problems;
 }
 
@@ -489,6 +500,15 @@ static json_t *nodes_json(const struct survey *s)
     return list;
 }
 
+/* The names of these nodes. */
+static json_t *names_json(const struct survey *s, const uint32_t *nodes, uint32_t count)
+{
+    json_t *names = json_array();
+    for (uint32_t i = 0; i < count; i++)
+        json_array_append_new(names, json_string(s->map->nodes[nodes[i]].name));
+    return names;
+}
+
 static json_t *cluster_json(const struct survey *s)
 {
     char id[2 * sizeof(struct id128) + 1];
@@ -503,6 +523,10 @@ static json_t *cluster_json(const struct survey *s)
     set_count(object, "partitions_lacking_copies", count_lacking(s));
     set_count(object, "copies", s->map->copies);
     set_count(object, "map_version", s->map->version);
+    const struct clustermap_voters *v = &s->map->voters;
+    json_object_set_new(object, "voters", names_json(s, v->nodes, v->count));
+    if (v->next_count > 0)
+        json_object_set_new(object, "voters_to_come", names_json(s, v->next, v->next_count));
     return object;
 }
 

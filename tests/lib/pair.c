@@ -45,6 +45,7 @@ static void open_nodes(struct pair *p, uint32_t count)
 void pair_init(struct pair *p, uint32_t partitions, bool store_inline)
 {
     memset(p, 0, sizeof *p);
+    buffer_init(&p->said, (size_t)1 << 20);
     p->partitions = partitions;
     p->store_inline = store_inline;
     open_nodes(p, PAIR_NODES);
@@ -53,6 +54,7 @@ void pair_init(struct pair *p, uint32_t partitions, bool store_inline)
 void pair_init_three(struct pair *p, uint32_t partitions, uint64_t kept_bytes_max)
 {
     memset(p, 0, sizeof *p);
+    buffer_init(&p->said, (size_t)1 << 20);
     p->partitions = partitions;
     p->store_inline = true;
     p->kept_bytes_max = kept_bytes_max;
@@ -86,6 +88,7 @@ void pair_fini(struct pair *p)
         buffer_fini(&p->fetch.frame);
     wire_clear(p);
     free(p->wire);
+    buffer_fini(&p->said);
     for (uint32_t i = 0; i < p->count; i++) {
         if (p->nodes[i].up)
             node_down(&p->nodes[i]);
@@ -149,11 +152,12 @@ static void on_answer(struct pair *p, struct bytes frame)
     enum message_kind kind;
     arena_init(&arena);
     ENSURE(codec_peek(frame, &kind) == STATUS_OK);
-    if (kind == MESSAGE_STATUS) { /* to pair_stay() */
+    if (kind != MESSAGE_RESULTS) { /* to pair_ask() */
         arena_fini(&arena);
+        buffer_clear(&p->said);
+        ENSURE(buffer_append(&p->said, frame) == STATUS_OK);
         return;
     }
-    ENSURE(kind == MESSAGE_RESULTS);
     ENSURE(codec_unpack_answer(frame, &arena, &a) == STATUS_OK);
     for (size_t i = 0; i < a.count; i++) {
         ENSURE(p->answers_count < PAIR_ANSWERS_MAX);
@@ -346,8 +350,25 @@ void pair_stay(struct pair *p, uint32_t node)
     struct buffer frame;
     buffer_init(&frame, 256);
     ENSURE(codec_pack_drain(false, &frame) == STATUS_OK);
-    struct node_event event = {.kind = NODE_REQUEST, .source = 1, .frame = buffer_view(&frame)};
+    pair_ask(p, node, buffer_view(&frame));
+    buffer_fini(&frame);
+}
+
+void pair_ask(struct pair *p, uint32_t node, struct bytes frame)
+{
+    struct node_event event = {.kind = NODE_REQUEST, .source = 1, .frame = frame};
     step(p, node, &event);
+}
+
+void pair_voters(struct pair *p, uint32_t node, const uint32_t *voters, size_t count)
+{
+    uint32_t nodes[VOTERS_MAX];
+    struct buffer frame;
+    ENSURE(count <= VOTERS_MAX);
+    memcpy(nodes, voters, count * sizeof *nodes);
+    buffer_init(&frame, 256);
+    ENSURE(codec_pack_voters(&(struct voters_message){count, nodes}, &frame) == STATUS_OK);
+    pair_ask(p, node, buffer_view(&frame));
     buffer_fini(&frame);
 }
 

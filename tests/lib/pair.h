@@ -60,6 +60,7 @@ struct pair {
     size_t wire_count, wire_capacity;
     struct pair_answer answers[PAIR_ANSWERS_MAX];
     size_t answers_count;
+    struct buffer said; /* the last frame to whom pair_ask() asked for */
     uint64_t token;
     uint64_t digest; /* not 0: that of all that is sent, whatever its key */
     uint32_t partitions;
@@ -77,6 +78,10 @@ void pair_crash(struct pair *p, uint32_t node);
 /* It is asked to stop soon, as by SIGTERM; and to stay after all, as by `duet admin undrain`. */
 void pair_leave(struct pair *p, uint32_t node);
 void pair_stay(struct pair *p, uint32_t node);
+/* A frame from an admin comes to node; what it answers is p->said at once. */
+void pair_ask(struct pair *p, uint32_t node, struct bytes frame);
+/* As `duet admin voters` asks. */
+void pair_voters(struct pair *p, uint32_t node, const uint32_t *voters, size_t count);
 /* Its directory is lost: the next start is one with an empty disk. It is down. */
 void pair_wipe(struct pair *p, uint32_t node);
 /* A copy of its directory as it is; none was checkpointed. And its return: it is down. */

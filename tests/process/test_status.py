@@ -42,6 +42,7 @@ def well(run, c):
     for width in (50, 80, 120):
         text, code = seen_well(c, "status", width=width)
         run.check(code == 0 and "all is well" in text and "3 of 3 up" in text and
+                  "n1, n2, n3" in text and
                   re.search(r"\d reads/s", text) and
                   ("operations" in text.split("node ")[1]) == (width >= 80) and
                   widest(text) <= width, f"status on a terminal of {width} columns: fits, with rates")

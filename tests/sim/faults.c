@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "proto/base/ensure.h"
+#include "proto/codec.h"
 #include "tests/lib/disk_sim.h"
 #include "tests/sim/gateway.h"
 #include "tests/sim/machine.h"
@@ -246,8 +247,9 @@ static void take_disk(struct faults *f)
 {
     uint32_t index = (uint32_t)random_below(&f->random, f->world->knobs.nodes);
     struct machine *m = f->world->machines[index];
-    /* A node that dies before it has heard of the disk would take the strange one for the first. */
-    if (f->disk_taken || f->world->starved)
+    /* While nobody has met its own disk, another one may be the first as well; and a node that dies
+     * before it has heard of the disk would take the strange one for that. */
+    if (f->disk_taken || f->world->starved || !machine_disk_recorded(f->world, index))
         return;
     f->disk_taken = true;
     machine_end(m, random_chance(&f->random, 500) ? MACHINE_KILL : MACHINE_POWER);
@@ -255,6 +257,28 @@ static void take_disk(struct faults *f)
     boot_machine(f, index, 0);
     queue_add(&f->world->queue, random_spread(&f->random, 20000, 6000000), disk_is_back, f, index,
               0);
+}
+
+/* ---------------------------------------------------------------- voters */
+
+/* As `duet admin voters` asks: one or three of the nodes are to vote. Who was asked may be dead, or
+ * refuse, and the change may stop half way, until those are back that it needs. */
+static void change_voters(struct faults *f)
+{
+    const struct knobs *k = &f->world->knobs;
+    uint32_t nodes[WORLD_NODES_MAX];
+    for (uint32_t i = 0; i < k->nodes; i++) {
+        uint32_t at = (uint32_t)random_below(&f->random, i + 1);
+        nodes[i] = nodes[at];
+        nodes[at] = i;
+    }
+    uint32_t count = k->nodes >= 3 && random_chance(&f->random, 700) ? 3 : 1;
+    struct buffer frame;
+    buffer_init(&frame, 256);
+    ENSURE(codec_pack_voters(&(struct voters_message){count, nodes}, &frame) == STATUS_OK);
+    world_say(f->world, "--  %u are to vote: n%u ...", count, nodes[0]);
+    machine_asked(any_machine(f), NETWORK_NOBODY, NETWORK_ROUTER, buffer_view(&frame));
+    buffer_fini(&frame);
 }
 
 /* ---------------------------------------------------------------- the plan */
@@ -305,6 +329,7 @@ struct faults *faults_new(struct world *w)
     add(f, set_clock, k->clock_ms);
     add(f, leap, k->leap_ms);
     add(f, take_disk, k->other_disk_ms);
+    add(f, change_voters, k->voters_ms);
     add(f, supervise, 500);
     return f;
 }

@@ -154,6 +154,7 @@ static void draw_troubles(struct knobs *k, struct random *r)
     k->power_per_mille = (uint32_t)random_below(r, 1001);
     k->checkpoint_crash_per_mille = (uint32_t)maybe(r, 300, 1, 200);
     k->other_disk_ms = maybe(r, 100, 1000, 6000);
+    k->voters_ms = maybe(r, 250, 100, 3000);
 }
 
 void knobs_draw(struct knobs *k, struct random *r)
@@ -199,10 +200,10 @@ void knobs_print(const struct knobs *k)
     printf("  every (ms): crash %" PRIu64 " of routers %" PRIu64 " of all %" PRIu64
            " pause %" PRIu64 " cut %" PRIu64 " reset %" PRIu64 " stall %" PRIu64
            " disk error %" PRIu64 " full %" PRIu64 " checkpoint %" PRIu64 " clock %" PRIu64
-           " leap %" PRIu64 " other disk %" PRIu64 "\n",
+           " leap %" PRIu64 " other disk %" PRIu64 " voters %" PRIu64 "\n",
            k->crash_node_ms, k->crash_router_ms, k->crash_all_ms, k->pause_ms, k->block_ms,
            k->reset_ms, k->stall_ms, k->disk_error_ms, k->disk_full_ms, k->checkpoint_ms,
-           k->clock_ms, k->leap_ms, k->other_disk_ms);
+           k->clock_ms, k->leap_ms, k->other_disk_ms, k->voters_ms);
     printf("  reads (of 1000): confirm %u any %u; clocks wrong by up to %u ppm\n",
            k->confirm_per_mille, k->any_per_mille, k->clock_wrong_ppm);
     print_weather("clients", &k->weather[NETWORK_CLIENT]);

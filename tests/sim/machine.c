@@ -506,6 +506,8 @@ static void count_failover(uint64_t *reached, const struct node_counters *c)
     reached[REACH_copies_dropped] += c->copies_dropped;
     reached[REACH_met] += c->met;
     reached[REACH_refused_heartbeats] += c->disks_refused;
+    reached[REACH_voters_joint] += c->voters_joint;
+    reached[REACH_voters_changed] += c->voters_changed;
 }
 
 void machine_count(struct machine *m)
@@ -844,6 +846,8 @@ static void fetch_done(struct machine *m, size_t index)
 
 static void send_source(struct machine *m, const struct node_effect *e)
 {
+    if (e->source == NETWORK_NOBODY)
+        return;
     if (network_answer(m->world->network, e->source, buffer_view(&e->frame)) != STATUS_OK)
         inbox_add(m, NODE_SOURCE_GONE)->event.source = e->source;
 }
@@ -1106,6 +1110,14 @@ void machine_put_disk(struct machine *m, enum machine_disk which)
     }
     ENSURE(m->disk != NULL && m->table != NULL);
     watch_look_away(m->world->watch, m->index, true);
+}
+
+bool machine_disk_recorded(const struct world *w, uint32_t index)
+{
+    for (uint32_t i = 0; i < w->knobs.nodes; i++)
+        if (w->machines[i]->map != NULL && w->machines[i]->map->nodes[index].disk != 0)
+            return true;
+    return false;
 }
 
 bool machine_has_other_disk(const struct machine *m)

@@ -64,6 +64,8 @@ void machine_take_image(struct machine *m);
 void machine_put_disk(struct machine *m, enum machine_disk which);
 /* Its own again; nothing happens if it has that. Only while the process is dead. */
 void machine_put_own_disk(struct machine *m);
+/* Does a register say, as far as any process knows, which disk this node has? */
+bool machine_disk_recorded(const struct world *w, uint32_t index);
 bool machine_has_other_disk(const struct machine *m);
 /* The next boots must be refused, for the log is damaged (true), or must succeed. */
 void machine_expect_refusal(struct machine *m, bool expected);

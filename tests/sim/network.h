@@ -68,6 +68,7 @@ void network_hang_up(struct network *n, uint32_t socket);
 /* Copies. STATUS_OK, or STATUS_BUSY: not connected. */
 enum status network_ask(struct network *n, uint32_t socket, struct bytes frame);
 /* Copies. STATUS_OK, or STATUS_NOCONNECTION: source is gone. */
+#define NETWORK_NOBODY UINT64_MAX /* a source that has no connection */
 enum status network_answer(struct network *n, uint64_t source, struct bytes frame);
 
 /* Frames between two endpoints wait (connections) or are lost (datagrams) while blocked. */

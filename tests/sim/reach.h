@@ -71,6 +71,8 @@
     X(copies_dropped,      "whole copies given up") \
     X(met,                 "disks that became known to enough others") \
     X(refused_heartbeats,  "heartbeats of another disk or an old life") \
+    X(voters_joint,        "changes of the voters begun") \
+    X(voters_changed,      "changes of the voters ended") \
     X(ranges,            "pages of a hash tag, or its count") \
     X(range_rest,        "of them, with more behind them") \
     X(batches,           "atomic batches that were done") \

@@ -71,7 +71,7 @@ struct knobs {
     /* Troubles: mean time between them, in ms. */
     uint64_t crash_node_ms, crash_router_ms, crash_all_ms, pause_ms, block_ms, reset_ms;
     uint64_t stall_ms, disk_error_ms, disk_full_ms, checkpoint_ms, clock_ms, leap_ms;
-    uint64_t other_disk_ms;
+    uint64_t other_disk_ms, voters_ms;
     uint32_t down_max_ms, block_max_ms, pause_max_ms;
     uint32_t power_per_mille;            /* of the crashes, lose what is not synced */
     uint32_t checkpoint_crash_per_mille; /* of the checkpoint's steps */

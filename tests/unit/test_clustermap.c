@@ -530,6 +530,50 @@ static void test_clustermap__a_restarted_primarys_register_wins(void **state)
     assert_true(f->other->partitions[7].epoch == 3);
 }
 
+/* ---- One register --------------------------------------------------------------------------- */
+
+static void test_clustermap__voters_to_come_travel_with_the_register(void **state)
+{
+    struct fixture *f = *state;
+    bool changed;
+    found(f->map, 4);
+    found(f->other, 4);
+    const struct clustermap_voters joint = {
+        .count = 3, .next_count = 1, .nodes = {0, 1, 2}, .next = {3}};
+    assert_int_equal(clustermap_encode_cluster(f->map, &joint, &f->out), STATUS_OK);
+    assert_int_equal(clustermap_take(f->map, "cluster", 2, buffer_view(&f->out), &changed),
+                     STATUS_OK);
+    assert_true(changed);
+    buffer_clear(&f->out);
+    assert_int_equal(clustermap_pack_nodes(f->map, &f->out), STATUS_OK);
+    struct map_message m;
+    assert_int_equal(codec_unpack_map(buffer_view(&f->out), &f->arena, &m), STATUS_OK);
+    assert_int_equal(m.count, 1 + 4);
+    assert_int_equal(clustermap_join(f->other, &m, &changed), STATUS_OK);
+    assert_memory_equal(&f->other->voters, &joint, sizeof joint);
+    assert_true(f->other->version == f->map->version);
+}
+
+static void test_clustermap__a_nodes_register_is_taken_if_it_is_newer(void **state)
+{
+    struct fixture *f = *state;
+    bool changed;
+    found(f->map, 3);
+    struct clustermap_node node = f->map->nodes[1];
+    node.disk = 77;
+    assert_int_equal(clustermap_encode_node(&node, &f->out), STATUS_OK);
+    assert_int_equal(clustermap_take(f->map, "node/1", 1, buffer_view(&f->out), &changed),
+                     STATUS_OK);
+    assert_false(changed);
+    assert_int_equal(clustermap_take(f->map, "node/1", 2, buffer_view(&f->out), &changed),
+                     STATUS_OK);
+    assert_true(changed);
+    assert_true(f->map->nodes[1].disk == 77 && f->map->nodes[1].version == 2);
+    assert_string_equal(f->map->nodes[1].name, "n2");
+    assert_int_equal(clustermap_take(f->map, "node/1", 3, BYTES_EMPTY, &changed),
+                     STATUS_MALFORMED);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(test_clustermap__##name, setup, teardown)
 
 int main(void)
@@ -556,6 +600,8 @@ int main(void)
         CASE(registers_of_a_later_version_are_skipped),
         CASE(set_epoch_makes_a_newer_register),
         CASE(a_restarted_primarys_register_wins),
+        CASE(voters_to_come_travel_with_the_register),
+        CASE(a_nodes_register_is_taken_if_it_is_newer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

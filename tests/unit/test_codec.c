@@ -140,6 +140,12 @@ static enum status sample_refused(struct buffer *out)
 
 static const struct ping a_ping = {.nonce = 1, .boot_id = 2, .ptime = 300, .map_version = 4};
 
+static enum status sample_voters(struct buffer *out)
+{
+    const struct voters_message m = {3, U32(0, 1, 300)};
+    return codec_pack_voters(&m, out);
+}
+
 static enum status sample_drain(struct buffer *out)
 {
     return codec_pack_drain(true, out);
@@ -413,6 +419,8 @@ static enum status sample_cluster_value(struct buffer *out)
         .isr_min = 1,
         .voters_count = 3,
         .voters = U32(0, 1, 2),
+        .next_count = 3,
+        .next = U32(0, 1, 3),
     };
     return codec_pack_cluster_value(&m, out);
 }
@@ -428,6 +436,7 @@ static enum status sample_node_value(struct buffer *out)
         .weight = 100,
         .state = 1,
         .incarnation = 12,
+        .disk = 77,
     };
     return codec_pack_node_value(&m, out);
 }
@@ -480,6 +489,8 @@ AGAIN(again_hello, struct hello, codec_unpack_hello(in, arena, &m),
       codec_pack_hello((enum message_kind)in.data[2], &m, out))
 AGAIN_SIMPLE(request)
 AGAIN(again_drain, bool, codec_unpack_drain(in, arena, &m), codec_pack_drain(m, out))
+AGAIN(again_voters, struct voters_message, codec_unpack_voters(in, arena, &m),
+      codec_pack_voters(&m, out))
 AGAIN(again_answer, struct answer, codec_unpack_answer(in, arena, &m),
       codec_pack_answer((enum message_kind)in.data[2], &m, out))
 AGAIN_SIMPLE(batch)
@@ -545,6 +556,7 @@ static const struct door {
      "005203e807145a056170706c655a0162620210016200"},
     {"refused", false, sample_refused, again_refused,
      "d7010700080f120a70726f746f636f6c203918012001"},
+    {"voters", false, sample_voters, again_voters, "d7010f000a040001ac02"},
     {"drain", false, sample_drain, again_drain, "d7010e000801"},
     {"ping", false, sample_ping, again_ping,
      "d701080009010000000000000011020000000000000018ac022004"},
@@ -591,10 +603,10 @@ static const struct door {
     {"scan_page", true, sample_scan_page, again_scan_page,
      "0a056170706c650a0162120372656412001a020404220211122a093a7bd3e2360a3d2962"},
     {"cluster_value", true, sample_cluster_value, again_cluster_value,
-     "0a1030313233343536373839616263646566108008180220012a03000102"},
+     "0a1030313233343536373839616263646566108008180220012a03000102c20203000103"},
     {"node_value", true, sample_node_value, again_node_value,
      "0a103031323334353637383961626364656612026e311a147463703a2f2f3132372e302e302e313a37353030"
-     "220268312a026b3130643801400c"},
+     "220268312a026b3130643801400cc1024d00000000000000"},
     {"partition_value", true, sample_partition_value, again_partition_value,
      "080510011802220202002a1022220000000000001111000000000000320202004801"},
 };
@@ -1083,6 +1095,9 @@ static void test_codec__fields_out_of_bounds_are_refused(void **state)
         {"heartbeat", TEXT("\x08\xff\x07"), TEXT("\x08\x80\x08")}, /* sender 1023, 1024 */
         {"heartbeat", TEXT("\x22\x10" ID_TEXT), TEXT("\x22\x01i")},
         {"heartbeat", TEXT("\x2a\x10" ID_TEXT), TEXT("\x2a\x01i")},
+        {"voters", TEXT("\x0a\x02\xff\x07"), TEXT("\x0a\x02\x80\x08")},
+        {"voters", TEXT("\x0a\x05\0\1\2\3\4"), TEXT("\x0a\x06\0\1\2\3\4\5")},
+        {"voters", TEXT("\x0a\x01\0"), TEXT("\x0a\x00")},
         {"promise", TEXT("\x08\xff\x07"), TEXT("\x08\x80\x08")},
         {"promise", TEXT("\x22\x02\xff\x7f"), TEXT("\x22\x03\x80\x80\x01")}, /* partition */
         {"confirm", TEXT("\x08\xff\x07"), TEXT("\x08\x80\x08")},
@@ -1116,6 +1131,8 @@ static void test_codec__fields_out_of_bounds_are_refused(void **state)
          TEXT(CLUSTER "\x10\x40\x18\x02\x20\x03")}, /* isr_min */
         {"cluster_value", TEXT(CLUSTER "\x10\x40\x18\x02\x20\x01\x2a\x02\xff\x07"),
          TEXT(CLUSTER "\x10\x40\x18\x02\x20\x01\x2a\x02\x80\x08")}, /* a voter */
+        {"cluster_value", TEXT(CLUSTER "\x10\x40\x18\x02\x20\x01\xc2\x02\x02\xff\x07"),
+         TEXT(CLUSTER "\x10\x40\x18\x02\x20\x01\xc2\x02\x02\x80\x08")}, /* one to come */
 #define NODE "\x0a\x10" ID_TEXT "\x12\x01n\x1a\x01t"
         {"node_value", TEXT(NODE), TEXT("\x0a\x10" ID_TEXT "\x12\x01n")}, /* no address */
         {"node_value", TEXT(NODE), TEXT("\x0a\x10" ID_TEXT "\x1a\x01t")}, /* no name */

@@ -195,6 +195,8 @@ static void test_known__a_new_disk_leads_nothing_on_hearsay(void **state)
     pair_crash(&p, 0);
     pair_start(&p, 0); /* it goes on alone; no register says how far it was (U2) */
     assert_all_open(0);
+    for (uint32_t i = 0; i < p.nodes[0].map->nodes_count; i++)
+        p.nodes[0].map->nodes[i].disk = 0; /* the map of a time when no disk was recorded */
     assert_int_equal(clustermap_pack(p.nodes[0].map, &frame), STATUS_OK);
     pair_crash(&p, 0);
     pair_wipe(&p, 0);
@@ -204,6 +206,26 @@ static void test_known__a_new_disk_leads_nothing_on_hearsay(void **state)
     assert_int_equal(partitions_open(0), 0);
     for (uint32_t i = 0; i < PARTITIONS; i++)
         assert_false(node_readable(p.nodes[0].node, i, p.now_ms));
+    buffer_fini(&frame);
+}
+
+/* Whoever says so, and however little else it knows. */
+static void test_known__a_register_with_another_disk_ends_the_node(void **state)
+{
+    (void)state;
+    struct buffer frame;
+    buffer_init(&frame, (size_t)1 << 20);
+    pair_run(&p, SETTLED_MS);
+    assert_int_equal(p.nodes[0].map->nodes[1].disk, p.nodes[1].disk);
+    assert_int_equal(clustermap_pack_nodes(p.nodes[0].map, &frame), STATUS_OK);
+    pair_crash(&p, 1);
+    pair_wipe(&p, 1);
+    p.nodes[1].may_end = true;
+    p.cut = true;
+    pair_start(&p, 1);
+    pair_peer(&p, 1, buffer_view(&frame));
+    assert_false(p.nodes[1].up);
+    assert_non_null(strstr(p.nodes[1].why, "another disk"));
     buffer_fini(&frame);
 }
 
@@ -246,6 +268,7 @@ int main(void)
         CASE(a_restart_on_the_same_disk_is_nothing_special),
         CASE(a_life_that_acted_is_remembered_however_short_it_was),
         CASE(a_new_disk_leads_nothing_on_hearsay),
+        CASE(a_register_with_another_disk_ends_the_node),
         CASE(a_copy_of_the_last_life_leaves_the_own_disk_welcome),
         CASE(a_damaged_record_or_state_is_corrupt),
     };
