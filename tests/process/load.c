@@ -2,7 +2,7 @@
  * they heard.
  *
  *   load --routers tcp://127.0.0.1:7400,tcp://127.0.0.1:7401 [--clients 8] [--operations 40000]
- *        [--rate 4000] [--until-stop] [--final FILE] ...
+ *        [--rate 4000] [--pauses 1] [--until-stop] [--final FILE] ...
  *
  * Prints a line "at OPERATIONS READS WRITES" ten times a second, so that whoever drives it knows
  * where it stands; with --until-stop it goes on until a line (or the end) comes on stdin, and then
@@ -40,6 +40,7 @@
 struct settings {
     const char *routers, *prefix, *final;
     uint32_t clients, readers, window, timeout_ms, key_operations;
+    uint32_t pauses; /* readers, and the client for hash tags, pause so many times as long */
     uint64_t operations, rate, seed;
     bool until_stop;
 };
@@ -561,7 +562,7 @@ static void *tags(void *arg)
         ledger_tag(key_choose(c), tag);
         if (tag[0] >= LEDGER_STILL_KEYS)
             room = chance(c, 70) ? batch(c, tag) : page(c, tag);
-        sleep_until(clock_now_ms() + TAGS_PAUSE_MS);
+        sleep_until(clock_now_ms() + c->run->settings.pauses * TAGS_PAUSE_MS);
     }
     return NULL;
 }
@@ -579,7 +580,7 @@ static void *read_still(void *arg)
                 break;
             submit(c, item);
         }
-        sleep_until(clock_now_ms() + READ_PAUSE_MS);
+        sleep_until(clock_now_ms() + c->run->settings.pauses * READ_PAUSE_MS);
     }
     settle_all(c);
     return NULL;
@@ -846,6 +847,7 @@ static const struct option flags[] = {{"routers", 1, NULL, 'r'},
                                       {"seed", 1, NULL, 's'},
                                       {"prefix", 1, NULL, 'p'},
                                       {"final", 1, NULL, 'f'},
+                                      {"pauses", 1, NULL, 'P'},
                                       {"until-stop", 0, NULL, 'u'},
                                       {NULL, 0, NULL, 0}};
 
@@ -874,6 +876,7 @@ static bool setting(struct settings *s, int flag, const char *text)
           : flag == 'e' ? &s->readers
           : flag == 'w' ? &s->window
           : flag == 'k' ? &s->key_operations
+          : flag == 'P' ? &s->pauses
                         : &s->timeout_ms) = (uint32_t)n;
     return true;
 }
@@ -889,7 +892,8 @@ static bool settings_read(struct settings *s, int argc, char **argv)
                            .operations = 40000,
                            .rate = 5000,
                            .seed = clock_random64(),
-                           .key_operations = KEY_OPERATIONS};
+                           .key_operations = KEY_OPERATIONS,
+                           .pauses = 1};
     for (int flag; (flag = getopt_long(argc, argv, "", flags, NULL)) != -1;)
         if (!setting(s, flag, optarg))
             return false;
