@@ -6,9 +6,13 @@
 
 #include "proto/base/clock.h"
 #include "proto/base/ensure.h"
+#include "tests/sim/texts.h"
 
 #define SLOW_MS       1000
+#define TAG_STEP      5u /* every so manieth key has a tag, */
+#define TAG_SPAN      (TAG_STEP * LEDGER_TAG_KEYS) /* which is that of so many numbers */
 #define SLOW_TOLD_MAX 10
+#define PARTS_FILLING 60 /* short, so that answers with them are kept in full */
 
 void ledger_init(struct ledger *l, const char *prefix, size_t items_max, size_t keys_max)
 {
@@ -19,10 +23,13 @@ void ledger_init(struct ledger *l, const char *prefix, size_t items_max, size_t 
     l->glimpses = calloc(keys_max, sizeof *l->glimpses);
     ENSURE(l->items != NULL && l->glimpses != NULL);
     atomic_flag_clear(&l->glimpse_lock);
+    atomic_flag_clear(&l->texts_lock);
+    texts_filling(PARTS_FILLING);
 }
 
 void ledger_fini(struct ledger *l)
 {
+    texts_fini();
     free(l->items);
     free(l->glimpses);
 }
@@ -31,15 +38,32 @@ void ledger_fini(struct ledger *l)
 
 enum ledger_key_kind ledger_key_kind(uint32_t key)
 {
-    return key < LEDGER_STILL_KEYS ? LEDGER_STILL : (enum ledger_key_kind)(key % 3);
+    return key < LEDGER_STILL_KEYS ? LEDGER_STILL : (enum ledger_key_kind)(key % 4);
 }
 
 size_t ledger_key(const struct ledger *l, uint32_t key, char to[static LEDGER_KEY_SIZE])
 {
-    const char *form = key % 5 == 0 ? "{%s-t%u}k%u" : "%s-k%u-%u";
-    int size = snprintf(to, LEDGER_KEY_SIZE, form, l->prefix, key / 40, key);
+    const char *form = key % TAG_STEP == 0 ? "{%s-t%u}k%u" : "%s-k%u-%u";
+    int size = snprintf(to, LEDGER_KEY_SIZE, form, l->prefix, key / TAG_SPAN, key);
     ENSURE(size > 0 && size < LEDGER_KEY_SIZE);
     return (size_t)size;
+}
+
+void ledger_tag(uint32_t key, uint32_t keys[static LEDGER_TAG_KEYS])
+{
+    for (uint32_t i = 0; i < LEDGER_TAG_KEYS; i++)
+        keys[i] = key / TAG_SPAN * TAG_SPAN + TAG_STEP * i;
+}
+
+static void lock(atomic_flag *flag)
+{
+    while (atomic_flag_test_and_set_explicit(flag, memory_order_acquire))
+        ;
+}
+
+static void unlock(atomic_flag *flag)
+{
+    atomic_flag_clear_explicit(flag, memory_order_release);
 }
 
 /* Most texts are short, one of 32 has some KiB, one of 1024 passes the table's chunk of 64 KiB. */
@@ -56,8 +80,39 @@ static char filling(int64_t n, size_t i)
     return "abcdefghijklmnopqrstuvw"[(i + (size_t)n) % 23];
 }
 
-char *ledger_value(struct checker_value v, size_t *ret_size)
+static char *part_print(struct ledger *l, struct checker_value v, size_t *ret_size)
 {
+    struct buffer text;
+    buffer_init(&text, 1u << 20);
+    lock(&l->texts_lock);
+    texts_print(v, &text);
+    unlock(&l->texts_lock);
+    *ret_size = text.size;
+    char *copy = malloc(text.size + 1);
+    ENSURE(copy != NULL);
+    if (text.size > 0)
+        memcpy(copy, text.data, text.size);
+    buffer_fini(&text);
+    return copy;
+}
+
+static struct checker_value part_parse(struct ledger *l, struct bytes text)
+{
+    lock(&l->texts_lock);
+    struct checker_value v = texts_parse(text);
+    unlock(&l->texts_lock);
+    return v;
+}
+
+struct checker_value ledger_part(struct ledger *l, const char *text)
+{
+    return part_parse(l, bytes_text(text));
+}
+
+char *ledger_value(struct ledger *l, uint32_t key, struct checker_value v, size_t *ret_size)
+{
+    if (ledger_key_kind(key) == LEDGER_PARTS)
+        return part_print(l, v, ret_size);
     size_t fill = v.number ? 0 : filling_size(v.n);
     char *text = malloc(32 + fill);
     ENSURE(text != NULL);
@@ -69,8 +124,13 @@ char *ledger_value(struct checker_value v, size_t *ret_size)
 }
 
 /* False: nobody writes such a value. */
-static bool value_parse(struct duet_slice text, struct checker_value *ret)
+static bool value_parse(struct ledger *l, uint32_t key, struct duet_slice text,
+                        struct checker_value *ret)
 {
+    if (ledger_key_kind(key) == LEDGER_PARTS) {
+        *ret = part_parse(l, bytes_of(text.data, text.size));
+        return true;
+    }
     char head[32] = "", *end;
     const char *data = text.data;
     memcpy(head, data, text.size < sizeof head - 1 ? text.size : sizeof head - 1);
@@ -89,35 +149,27 @@ static bool value_parse(struct duet_slice text, struct checker_value *ret)
 
 /* ------------------------------------------------------------------ glimpses */
 
-static void glimpses_lock(struct ledger *l)
-{
-    while (atomic_flag_test_and_set_explicit(&l->glimpse_lock, memory_order_acquire))
-        ;
-}
-
-static void glimpses_unlock(struct ledger *l)
-{
-    atomic_flag_clear_explicit(&l->glimpse_lock, memory_order_release);
-}
-
 void ledger_glimpse(struct ledger *l, uint32_t key, struct ledger_glimpse *ret)
 {
-    glimpses_lock(l);
+    lock(&l->glimpse_lock);
     *ret = l->glimpses[key];
-    glimpses_unlock(l);
+    unlock(&l->glimpse_lock);
 }
 
 static void glimpse_note(struct ledger *l, const struct ledger_item *item)
 {
     const struct checker_operation *op = &item->op;
-    bool shows = op->read || (op->mutation != MUTATION_NONE && op->mutation != MUTATION_DELETE);
+    bool shows = op->read ? !op->of_expiry
+                          : op->mutation == MUTATION_PUT || op->mutation == MUTATION_INCREMENT ||
+                                (op->has_value && op->want == WANT_NEW);
     if (op->status != STATUS_OK || !shows)
         return;
-    struct ledger_glimpse seen = {.value = op->has_value ? op->value_seen : op->value,
+    bool heard = op->has_value && (op->read || op->want == WANT_NEW);
+    struct ledger_glimpse seen = {.value = heard ? op->value_seen : op->value,
                                   .version = op->version};
-    glimpses_lock(l);
+    lock(&l->glimpse_lock);
     l->glimpses[item->key] = seen;
-    glimpses_unlock(l);
+    unlock(&l->glimpse_lock);
 }
 
 /* ------------------------------------------------------------------ figures */
@@ -203,6 +255,20 @@ static void strange(struct ledger *l, const struct ledger_item *item, const char
                 (int)(text.size < 60 ? text.size : 60), (const char *)text.data, text.size, line);
 }
 
+static void expiry_take(struct ledger *l, struct ledger_item *item,
+                        const struct duet_result *result)
+{
+    struct duet_expiry expiry;
+    struct checker_operation *op = &item->op;
+    op->has_value = op->status == STATUS_OK;
+    if (!op->has_value)
+        return;
+    if (!duet_result_expiry(result, &expiry))
+        strange(l, item, "no expiry in the answer", duet_text(""));
+    op->value_seen =
+        (struct checker_value){.present = true, .number = true, .n = (int64_t)expiry.expiry_ms};
+}
+
 static void answer_take(struct ledger *l, struct ledger_item *item,
                         const struct duet_result *result)
 {
@@ -213,7 +279,9 @@ static void answer_take(struct ledger *l, struct ledger_item *item,
     op->status = (enum status)duet_result_code(result);
     op->version = (struct version){version.epoch, version.seq};
     op->has_value = duet_result_has_value(result);
-    if (op->has_value && !value_parse(text, &op->value_seen))
+    if (op->of_expiry)
+        expiry_take(l, item, result);
+    else if (op->has_value && !value_parse(l, item->key, text, &op->value_seen))
         strange(l, item, "a value that nobody wrote", text);
     op->returned = atomic_fetch_add(&l->moment, 1) + 1;
     glimpse_note(l, item);
@@ -244,6 +312,23 @@ void ledger_hear(struct ledger *l, struct ledger_item *item, const struct duet_r
         atomic_fetch_add(&l->still_not_done, 1);
         tell_slow(l, item, duet_code_name(code), clock_now_ms());
     }
+}
+
+void ledger_see(struct ledger *l, struct ledger_item *item, const struct duet_version *version,
+                struct duet_slice value)
+{
+    struct checker_operation *op = &item->op;
+    item->ended = true;
+    op->outcome = CHECKER_DONE;
+    op->status = version == NULL ? STATUS_NOTFOUND : STATUS_OK;
+    op->has_value = version != NULL;
+    if (version != NULL) {
+        op->version = (struct version){version->epoch, version->seq};
+        if (!value_parse(l, item->key, value, &op->value_seen))
+            strange(l, item, "a value in a page that nobody wrote", value);
+    }
+    op->returned = atomic_fetch_add(&l->moment, 1) + 1;
+    figures_note(l, item);
 }
 
 bool ledger_settle(struct ledger *l, struct ledger_item *item, const struct duet_result *result)

@@ -26,6 +26,7 @@ enum ledger_key_kind {
     LEDGER_COUNTER,  /* increments and gets only: its sum is checked as well */
     LEDGER_REGISTER, /* texts: puts, conditional puts, deletes */
     LEDGER_MIXED,    /* numbers and texts, increments, deletes, checks */
+    LEDGER_PARTS,    /* short texts of texts.h: changes of a part of them, and expiries far ahead */
     LEDGER_STILL,    /* the first LEDGER_STILL_KEYS: written once, then read only */
 };
 
@@ -64,17 +65,23 @@ struct ledger {
     atomic_uint_fast64_t strange;    /* answers that may not be: unknown values or codes */
     struct ledger_glimpse *glimpses; /* by key; guarded by glimpse_lock */
     atomic_flag glimpse_lock;
+    atomic_flag texts_lock; /* texts.h is of one thread */
 };
 
 void ledger_init(struct ledger *l, const char *prefix, size_t items_max, size_t keys_max);
 void ledger_fini(struct ledger *l);
 
 enum ledger_key_kind ledger_key_kind(uint32_t key);
-/* The text of a key; every fifth shares its hash tag with its neighbours. */
+/* The text of a key; every fifth shares its hash tag with its neighbours (ledger_tag()). */
 size_t ledger_key(const struct ledger *l, uint32_t key, char to[static LEDGER_KEY_SIZE]);
-/* The text of a value, allocated. Texts have a filling, some of them a large one, so that cut or
+/* The keys of one hash tag, of which key is one if it is of any; ascending. */
+#define LEDGER_TAG_KEYS 8
+void ledger_tag(uint32_t key, uint32_t keys[static LEDGER_TAG_KEYS]);
+/* The text of a value of key, allocated. Texts have a filling, some of them a large one, so that cut or
  * mixed values are noticed. */
-char *ledger_value(struct checker_value v, size_t *ret_size);
+char *ledger_value(struct ledger *l, uint32_t key, struct checker_value v, size_t *ret_size);
+/* The value that a text stands for: of LEDGER_PARTS only, where every text is one. */
+struct checker_value ledger_part(struct ledger *l, const char *text);
 
 void ledger_glimpse(struct ledger *l, uint32_t key, struct ledger_glimpse *ret);
 
@@ -83,6 +90,10 @@ struct ledger_item *ledger_ask(struct ledger *l, uint32_t key, const struct chec
 /* It was not even taken. */
 void ledger_refuse(struct ledger *l, struct ledger_item *item);
 void ledger_hear(struct ledger *l, struct ledger_item *item, const struct duet_result *result);
+/* A read whose answer was a part of a page: the key with this version and value, or version NULL: none.
+ */
+void ledger_see(struct ledger *l, struct ledger_item *item, const struct duet_version *version,
+                struct duet_slice value);
 /* False: still in doubt. */
 bool ledger_settle(struct ledger *l, struct ledger_item *item, const struct duet_result *result);
 

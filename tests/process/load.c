@@ -2,7 +2,7 @@
  * they heard.
  *
  *   load --routers tcp://127.0.0.1:7400,tcp://127.0.0.1:7401 [--clients 8] [--operations 40000]
- *        [--rate 4000] [--until-stop] [--final FILE] ...
+ *        [--rate 4000] [--pauses 1] [--until-stop] [--final FILE] ...
  *
  * Prints a line "at OPERATIONS READS WRITES" ten times a second, so that whoever drives it knows
  * where it stands; with --until-stop it goes on until a line (or the end) comes on stdin, and then
@@ -33,10 +33,14 @@
 #define SETTLE_MS       120000
 #define READ_BURST      8
 #define READ_PAUSE_MS   8
+#define BATCH_MAX       4
+#define TAGS_PAUSE_MS   5
+#define EXPIRY_AHEAD_MS 86400000u
 
 struct settings {
     const char *routers, *prefix, *final;
     uint32_t clients, readers, window, timeout_ms, key_operations;
+    uint32_t pauses; /* readers, and the client for hash tags, pause so many times as long */
     uint64_t operations, rate, seed;
     bool until_stop;
 };
@@ -59,9 +63,10 @@ struct loader {
 struct run {
     struct settings settings;
     struct ledger ledger;
-    struct loader loaders[CLIENTS_MAX];
+    struct loader loaders[CLIENTS_MAX + 1];
     atomic_bool stopping;
     atomic_uint_fast64_t doubts_unsettled;
+    atomic_uint_fast64_t batches, pages; /* that were done */
     uint32_t passed, failed;
 
     /* Of the last reads. */
@@ -126,6 +131,60 @@ static void increment_choose(struct loader *c, struct checker_operation *op)
     op->want = WANT_NEW;
 }
 
+/* So far ahead that no key goes by it while the load runs; the simulator lets keys go. */
+static void expiry_choose(struct loader *c, struct checker_operation *op)
+{
+    if (chance(c, 20))
+        return;
+    if (chance(c, 50)) {
+        op->expiry = EXPIRY_SOME;
+        op->ttl_ms = EXPIRY_AHEAD_MS + draw(c) % EXPIRY_AHEAD_MS;
+    } else {
+        op->expiry = (int64_t)(clock_wall_ms() + EXPIRY_AHEAD_MS + draw(c) % EXPIRY_AHEAD_MS);
+    }
+}
+
+/* What a change of a part brings; small, so that answers fit the completion records. */
+static void part_choose(struct loader *c, struct checker_operation *op)
+{
+    static const enum mutation mutations[] = {MUTATION_APPEND, MUTATION_SET_RANGE,
+                                              MUTATION_INCREMENT_DECIMAL};
+    char text[32];
+    uint64_t n = draw(c) % 1000;
+    op->mutation = mutations[draw(c) % 3];
+    if (op->mutation == MUTATION_INCREMENT_DECIMAL)
+        snprintf(text, sizeof text, "%s%" PRIu64 ".%02" PRIu64, n & 1 ? "-" : "", n / 100, n % 100);
+    else
+        snprintf(text, sizeof text, "%s%" PRIu64, n & 1 ? "" : "R", n / 10);
+    op->offset = op->mutation == MUTATION_SET_RANGE ? draw(c) % 30 : 0;
+    op->value = ledger_part(&c->run->ledger, text);
+}
+
+static void parts_choose(struct loader *c, uint32_t key, struct checker_operation *op)
+{
+    uint64_t what = draw(c) % 100;
+    op->want = (enum want)(draw(c) % 3);
+    if (what < 45) {
+        part_choose(c, op);
+    } else if (what < 60) {
+        op->mutation = MUTATION_SET_EXPIRY;
+        expiry_choose(c, op);
+    } else if (what < 70) {
+        op->mutation = MUTATION_DELETE;
+    } else if (what < 80) {
+        increment_choose(c, op);
+    } else {
+        op->mutation = chance(c, 25) ? MUTATION_PUT_KEEP_EXPIRY : MUTATION_PUT;
+        op->value = value_fresh(c, chance(c, 60));
+        if (op->mutation == MUTATION_PUT && chance(c, 40))
+            expiry_choose(c, op);
+    }
+    if (chance(c, 25))
+        condition_choose(c, key, op);
+    else if (chance(c, 10))
+        op->precondition = chance(c, 50) ? PRECONDITION_EXPIRY_NONE : PRECONDITION_EXPIRY_SET;
+}
+
 static void change_choose(struct loader *c, uint32_t key, bool numbers,
                           struct checker_operation *op)
 {
@@ -144,9 +203,12 @@ static struct checker_operation operation_choose(struct loader *c, uint32_t key)
     struct checker_operation op = {.session = c->index + 1};
     enum ledger_key_kind kind = ledger_key_kind(key);
     op.read = chance(c, 35);
+    op.of_expiry = op.read && kind == LEDGER_PARTS && chance(c, 30);
     if (op.read)
         return op;
-    if (kind == LEDGER_COUNTER || (kind == LEDGER_MIXED && chance(c, 40)))
+    if (kind == LEDGER_PARTS)
+        parts_choose(c, key, &op);
+    else if (kind == LEDGER_COUNTER || (kind == LEDGER_MIXED && chance(c, 40)))
         increment_choose(c, &op);
     else if (kind == LEDGER_MIXED && chance(c, 10))
         condition_choose(c, key, &op); /* no mutation: a check */
@@ -160,7 +222,7 @@ static struct checker_operation operation_choose(struct loader *c, uint32_t key)
 static enum duet_kind kind_of(const struct checker_operation *op)
 {
     if (op->read)
-        return DUET_GET;
+        return op->of_expiry ? DUET_GET_EXPIRY : DUET_GET;
     switch (op->mutation) {
     case MUTATION_NONE:
         return DUET_CHECK;
@@ -172,10 +234,13 @@ static enum duet_kind kind_of(const struct checker_operation *op)
     case MUTATION_INCREMENT:
         return DUET_INCR;
     case MUTATION_INCREMENT_DECIMAL:
+        return DUET_ADD;
     case MUTATION_APPEND:
+        return DUET_APPEND;
     case MUTATION_SET_RANGE:
+        return DUET_SET_RANGE;
     case MUTATION_SET_EXPIRY:
-        break; /* this load does not draw them */
+        return DUET_EXPIRE;
     }
     ENSURE_UNREACHABLE();
 }
@@ -223,30 +288,51 @@ static void heard(const struct duet_result *result, void *user)
     pthread_mutex_unlock(&c->lock);
 }
 
+/* An operation as it is asked, and what is behind its slices. */
+struct asked {
+    struct duet_operation o;
+    char key[LEDGER_KEY_SIZE], *value, *expected;
+};
+
+static void asked_make(struct loader *c, const struct ledger_item *item, struct asked *a)
+{
+    struct ledger *l = &c->run->ledger;
+    const struct checker_operation *op = &item->op;
+    *a = (struct asked){.o = {.kind = kind_of(op), .delta = op->delta, .offset = op->offset}};
+    struct duet_operation *o = &a->o;
+    o->key = duet_bytes(a->key, ledger_key(l, item->key, a->key));
+    o->want = (enum duet_want)op->want;
+    o->ttl_ms = op->expiry == EXPIRY_SOME ? op->ttl_ms : 0;
+    o->expiry_ms = op->expiry > 0 ? (uint64_t)op->expiry : 0;
+    o->keep_expiry = op->mutation == MUTATION_PUT_KEEP_EXPIRY;
+    o->condition.when = (enum duet_when)op->precondition;
+    o->condition.version = (struct duet_version){op->expected.epoch, op->expected.seq};
+    if (op->value.present)
+        o->value.data = a->value = ledger_value(l, item->key, op->value, &o->value.size);
+    if (op->expected_value.present)
+        o->condition.value.data = a->expected =
+            ledger_value(l, item->key, op->expected_value, &o->condition.value.size);
+}
+
+static void asked_free(struct asked *a)
+{
+    free(a->value);
+    free(a->expected);
+}
+
 static void submit(struct loader *c, struct ledger_item *item)
 {
-    const struct checker_operation *op = &item->op;
-    char key[LEDGER_KEY_SIZE], *value = NULL, *expected = NULL;
-    struct duet_operation o = {.kind = kind_of(op), .delta = op->delta};
+    struct asked a;
     struct flight *f = malloc(sizeof *f);
     ENSURE(f != NULL);
     *f = (struct flight){.loader = c, .item = item, .number = number_take(c)};
-    o.key = duet_bytes(key, ledger_key(&c->run->ledger, item->key, key));
-    o.want = (enum duet_want)op->want;
-    o.condition.when = (enum duet_when)op->precondition;
-    o.condition.version = (struct duet_version){op->expected.epoch, op->expected.seq};
-    if (op->value.present)
-        o.value.data = value = ledger_value(op->value, &o.value.size);
-    if (op->expected_value.present)
-        o.condition.value.data = expected =
-            ledger_value(op->expected_value, &o.condition.value.size);
-    if (duet_submit(c->duet, &o, heard, f, NULL) != DUET_OK) {
+    asked_make(c, item, &a);
+    if (duet_submit(c->duet, &a.o, heard, f, NULL) != DUET_OK) {
         ledger_refuse(&c->run->ledger, item);
         number_close(c, f->number);
         free(f);
     }
-    free(value);
-    free(expected);
+    asked_free(&a);
 }
 
 /* ------------------------------------------------------------------ doubts */
@@ -327,14 +413,20 @@ static bool enough(const struct run *run)
            atomic_load(&run->stopping);
 }
 
+/* One of the keys in use. */
+static uint32_t key_choose(struct loader *c)
+{
+    size_t at = atomic_load(&c->run->ledger.items_count);
+    return LEDGER_STILL_KEYS +
+           (uint32_t)(at / c->run->settings.key_operations + draw(c) % KEYS_ACTIVE);
+}
+
 /* False: the ledger is full. */
 static bool burst(struct loader *c, uint32_t count)
 {
     struct ledger *l = &c->run->ledger;
     for (uint32_t i = 0; i < count; i++) {
-        size_t at = atomic_load(&l->items_count);
-        uint32_t key = LEDGER_STILL_KEYS +
-                       (uint32_t)(at / c->run->settings.key_operations + draw(c) % KEYS_ACTIVE);
+        uint32_t key = key_choose(c);
         struct checker_operation op = operation_choose(c, key);
         struct ledger_item *item = ledger_ask(l, key, &op);
         if (item == NULL)
@@ -368,6 +460,113 @@ static void *feed(void *arg)
     return NULL;
 }
 
+/* Where nothing was changed, those that did not fail were checks. */
+static void batch_hear(struct loader *c, struct ledger_item *item, enum duet_code all,
+                       struct duet_result *part)
+{
+    if (part == NULL) {
+        item->ended = true; /* not even taken */
+        ledger_refuse(&c->run->ledger, item);
+        return;
+    }
+    if (all != DUET_OK && duet_result_code(part) == DUET_OK) {
+        item->op.mutation = MUTATION_NONE;
+        item->op.delta = 0;
+    }
+    ledger_hear(&c->run->ledger, item, part);
+    duet_result_free(&part);
+}
+
+/* Several keys of a hash tag at once. */
+static bool batch(struct loader *c, const uint32_t *tag)
+{
+    struct ledger_item *items[BATCH_MAX];
+    struct asked asked[BATCH_MAX];
+    struct duet_operation ops[BATCH_MAX];
+    struct duet_result *parts[BATCH_MAX];
+    size_t count = 0;
+    for (uint32_t i = (uint32_t)(draw(c) % 3); i < LEDGER_TAG_KEYS && count < BATCH_MAX;
+         i += 1 + (uint32_t)(draw(c) % 3)) {
+        struct checker_operation op = {.read = true};
+        while (op.read)
+            op = operation_choose(c, tag[i]);
+        op.want = WANT_NOTHING;
+        op.session = 0;
+        items[count] = ledger_ask(&c->run->ledger, tag[i], &op);
+        if (items[count] == NULL)
+            break;
+        asked_make(c, items[count], &asked[count]);
+        ops[count] = asked[count].o;
+        count++;
+    }
+    enum duet_code code = duet_atomic(c->duet, ops, count, parts, NULL);
+    atomic_fetch_add(&c->run->batches, code == DUET_OK);
+    for (size_t i = 0; i < count; i++) {
+        batch_hear(c, items[i], code, parts[i]);
+        asked_free(&asked[i]);
+    }
+    return count > 0;
+}
+
+/* The item of the row's key; NULL: it is none of them. */
+static struct ledger_item *item_of_row(struct loader *c, struct ledger_item **items,
+                                       struct duet_slice row)
+{
+    char key[LEDGER_KEY_SIZE];
+    for (uint32_t i = 0; i < LEDGER_TAG_KEYS; i++) {
+        size_t size = ledger_key(&c->run->ledger, items[i]->key, key);
+        if (size == row.size && memcmp(key, row.data, size) == 0)
+            return items[i];
+    }
+    return NULL;
+}
+
+/* A page of a hash tag is a read of each of its keys; what it does not show is not there. */
+static bool page(struct loader *c, const uint32_t *tag)
+{
+    struct ledger *l = &c->run->ledger;
+    struct ledger_item *items[LEDGER_TAG_KEYS];
+    struct checker_operation op = {.read = true};
+    char key[LEDGER_KEY_SIZE];
+    for (uint32_t i = 0; i < LEDGER_TAG_KEYS; i++)
+        if ((items[i] = ledger_ask(l, tag[i], &op)) == NULL)
+            return false;
+    struct duet_range range = {.tag = duet_bytes(key, ledger_key(l, tag[0], key))};
+    struct duet_scan *scan = duet_range_open(c->duet, &range, NULL);
+    struct duet_slice name, value;
+    struct duet_version version;
+    enum duet_code code;
+    while ((code = duet_scan_next(scan, &name, &value, &version, NULL)) == DUET_OK) {
+        struct ledger_item *item = item_of_row(c, items, name);
+        if (item != NULL)
+            ledger_see(l, item, &version, value);
+    }
+    for (uint32_t i = 0; i < LEDGER_TAG_KEYS; i++) {
+        if (!items[i]->ended && code == DUET_NOTFOUND)
+            ledger_see(l, items[i], NULL, duet_text(""));
+        else if (!items[i]->ended)
+            ledger_refuse(l, items[i]);
+    }
+    duet_scan_close(&scan);
+    atomic_fetch_add(&c->run->pages, code == DUET_NOTFOUND);
+    return true;
+}
+
+/* A client of its own for what is done to several keys of one hash tag at once. */
+static void *tags(void *arg)
+{
+    struct loader *c = arg;
+    bool room = true;
+    while (room && !enough(c->run)) {
+        uint32_t tag[LEDGER_TAG_KEYS];
+        ledger_tag(key_choose(c), tag);
+        if (tag[0] >= LEDGER_STILL_KEYS)
+            room = chance(c, 70) ? batch(c, tag) : page(c, tag);
+        sleep_until(clock_now_ms() + c->run->settings.pauses * TAGS_PAUSE_MS);
+    }
+    return NULL;
+}
+
 /* A client of its own for keys that nobody changes: their reads must go on whatever breaks. */
 static void *read_still(void *arg)
 {
@@ -381,7 +580,7 @@ static void *read_still(void *arg)
                 break;
             submit(c, item);
         }
-        sleep_until(clock_now_ms() + READ_PAUSE_MS);
+        sleep_until(clock_now_ms() + c->run->settings.pauses * READ_PAUSE_MS);
     }
     settle_all(c);
     return NULL;
@@ -465,14 +664,16 @@ static void drive(struct run *run)
 
 static uint32_t loaders_count(const struct run *run)
 {
-    return run->settings.clients + run->settings.readers;
+    return run->settings.clients + run->settings.readers + 1; /* that of tags() */
 }
 
 static void load(struct run *run)
 {
     for (uint32_t i = 0; i < loaders_count(run); i++)
         ENSURE(pthread_create(&run->loaders[i].thread, NULL,
-                              i < run->settings.clients ? feed : read_still,
+                              i < run->settings.clients    ? feed
+                              : i + 1 < loaders_count(run) ? read_still
+                                                           : tags,
                               &run->loaders[i]) == 0);
     drive(run);
     printf("at the end: asking for what is in doubt\n");
@@ -594,6 +795,21 @@ static void print_figures(struct run *run, size_t asked, const struct ledger_ver
            v->undecided, retries, failovers);
 }
 
+/* Each operation that this load knows was done at least once. */
+static bool all_done(const struct ledger *l, size_t asked)
+{
+    bool done[MUTATION_SET_EXPIRY + 1] = {false}, read_expiry = false;
+    for (size_t i = 0; i < asked; i++) {
+        const struct checker_operation *op = &l->items[i].op;
+        bool good = op->outcome == CHECKER_DONE && op->status == STATUS_OK;
+        read_expiry = read_expiry || (good && op->of_expiry);
+        done[op->mutation] = done[op->mutation] || (good && !op->read);
+    }
+    for (unsigned m = MUTATION_NONE; m <= MUTATION_SET_EXPIRY; m++)
+        read_expiry = read_expiry && done[m];
+    return read_expiry;
+}
+
 static void judge(struct run *run, size_t asked, uint64_t ms)
 {
     struct ledger *l = &run->ledger;
@@ -606,6 +822,8 @@ static void judge(struct run *run, size_t asked, uint64_t ms)
     uint64_t writes = atomic_load(&l->writes_done) + atomic_load(&l->writes_not_done) + doubted;
     print_figures(run, asked, &v, ms);
     expect(run, asked >= run->settings.operations, "as many operations as asked for");
+    expect(run, all_done(l, asked) && atomic_load(&run->batches) > 0 && atomic_load(&run->pages) > 0,
+           "every operation was among them; batches and pages, too");
     expect(run, unended == 0, "every operation ended, once");
     expect(run, atomic_load(&run->unread) == 0, "every key could be read at the end");
     expect(run, atomic_load(&l->strange) == 0, "no value that nobody wrote, no odd answer");
@@ -629,6 +847,7 @@ static const struct option flags[] = {{"routers", 1, NULL, 'r'},
                                       {"seed", 1, NULL, 's'},
                                       {"prefix", 1, NULL, 'p'},
                                       {"final", 1, NULL, 'f'},
+                                      {"pauses", 1, NULL, 'P'},
                                       {"until-stop", 0, NULL, 'u'},
                                       {NULL, 0, NULL, 0}};
 
@@ -657,6 +876,7 @@ static bool setting(struct settings *s, int flag, const char *text)
           : flag == 'e' ? &s->readers
           : flag == 'w' ? &s->window
           : flag == 'k' ? &s->key_operations
+          : flag == 'P' ? &s->pauses
                         : &s->timeout_ms) = (uint32_t)n;
     return true;
 }
@@ -672,7 +892,8 @@ static bool settings_read(struct settings *s, int argc, char **argv)
                            .operations = 40000,
                            .rate = 5000,
                            .seed = clock_random64(),
-                           .key_operations = KEY_OPERATIONS};
+                           .key_operations = KEY_OPERATIONS,
+                           .pauses = 1};
     for (int flag; (flag = getopt_long(argc, argv, "", flags, NULL)) != -1;)
         if (!setting(s, flag, optarg))
             return false;

@@ -180,14 +180,17 @@ def request(client, first, operations, token, deadline_ms=2000, flags=1):
                  b"".join(field_bytes(9, b) for b in bodies))
 
 
+def numbers(message, number):
+    """A packed field of varints."""
+    out, at = [], 0
+    data = b"".join(message.get(number, []))
+    while at < len(data):
+        n, at = _take_varint(data, at)
+        out.append(n)
+    return out
+
+
 def statuses(answer):
     """The status of each operation of an ANSWER, in the order of their numbers."""
-    def numbers(number):
-        out, at = [], 0
-        data = b"".join(answer.get(number, []))
-        while at < len(data):
-            n, at = _take_varint(data, at)
-            out.append(n)
-        return out
-    seqs = numbers(3)
-    return [s for _, s in sorted(zip(seqs, numbers(4) or [0] * len(seqs)))]
+    seqs = numbers(answer, 3)
+    return [s for _, s in sorted(zip(seqs, numbers(answer, 4) or [0] * len(seqs)))]

@@ -363,6 +363,11 @@ static void test_atomic__what_is_no_batch_of_one_tag_is_refused(void **state)
     assert_status(ask(3, (const char *const[]){A, ""}, two, 2), STATUS_USAGE);
     assert_status(ask(4, (const char *const[]){A}, two, 0), STATUS_MALFORMED);
     assert_status(pair_atomic(&p, 1, 9, 5, (const char *const[]){A, B}, two, 2), STATUS_ASKPRIMARY);
+    char large[KEY_SIZE_MAX + 2];
+    memset(large, 'x', sizeof large - 1);
+    memcpy(large, A, strlen(A));
+    large[sizeof large - 1] = 0;
+    assert_status(ask(6, (const char *const[]){A, large}, two, 2), STATUS_TOOBIG);
     settle();
     assert_holds(A, NULL);
 }

@@ -647,7 +647,7 @@ static void client_frame(struct world *w, const void *data, size_t size)
     turn(w);
 }
 
-static void test_coordinator__malformed_and_foreign_frames_are_refused_with_a_sentence(void **state)
+static void test_coordinator__malformed_and_foreign_frames_are_refused_in_words(void **state)
 {
     (void)state;
     struct world *w = world_started();
@@ -703,6 +703,27 @@ static void test_coordinator__nonsense_from_a_node_is_counted_and_is_no_sign_of_
     pass(w, 110);
     assert_int_equal(w->resets[0], 1);
     assert_int_equal(coordinator_counters(w->c)->node_malformed, 9);
+    world_destroy(w);
+}
+
+/* Frames of every kind whose bodies do not decode, from both sides. */
+static void test_coordinator__bodies_that_do_not_decode_change_nothing(void **state)
+{
+    (void)state;
+    static const uint8_t bodies[][4] = {{0xff, 0xff, 0xff, 0xff}, {0x0a, 0x7f, 0, 0}, {0x08}, {0}};
+    struct world *w = world_started();
+    for (unsigned kind = 1; kind <= MESSAGE_SNAPSHOT_ACK; kind++)
+        for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
+            uint8_t frame[8] = {PROTOCOL_MAGIC, PROTOCOL_VERSION, (uint8_t)kind};
+            memcpy(frame + 4, bodies[i], 4);
+            struct bytes all = bytes_of(frame, i == 3 ? 4 : 8);
+            coordinator_client_message(w->c, w->now_ms, 1, false, all, &w->effects);
+            coordinator_node_message(w->c, w->now_ms, 0, all, &w->effects);
+            effects_clear(&w->effects);
+        }
+    const struct coordinator_counters *n = coordinator_counters(w->c);
+    assert_true(n->client_malformed >= 10 && n->node_malformed >= 10);
+    assert_int_equal(n->slots_used, 0);
     world_destroy(w);
 }
 
@@ -1624,10 +1645,10 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_coordinator__a_value_that_is_too_large_is_refused),
     cmocka_unit_test(test_coordinator__beyond_the_slots_operations_are_busy_at_once),
     cmocka_unit_test(test_coordinator__beyond_the_bytes_a_request_is_busy),
-    cmocka_unit_test(
-        test_coordinator__malformed_and_foreign_frames_are_refused_with_a_sentence),
+    cmocka_unit_test(test_coordinator__malformed_and_foreign_frames_are_refused_in_words),
     cmocka_unit_test(test_coordinator__an_atomic_batch_is_not_taken_for_a_plain_one),
     cmocka_unit_test(test_coordinator__nonsense_from_a_node_is_counted_and_is_no_sign_of_life),
+    cmocka_unit_test(test_coordinator__bodies_that_do_not_decode_change_nothing),
     cmocka_unit_test(test_coordinator__a_req_client_hears_once_when_all_is_answered),
     cmocka_unit_test(test_coordinator__a_whole_request_without_room_is_busy_as_a_whole),
     cmocka_unit_test(test_coordinator__what_is_too_large_for_one_answer_comes_in_several),

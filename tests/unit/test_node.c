@@ -591,6 +591,38 @@ static void test_node__what_waits_for_the_table_goes_before_what_is_held_later(v
     assert_status(write, STATUS_OK);
 }
 
+/* Frames of every kind whose bodies do not decode: nobody answers as if they did, and all goes on. */
+static void test_node__bodies_that_do_not_decode_change_nothing(void **state)
+{
+    (void)state;
+    static const uint8_t bodies[][4] = {{0xff, 0xff, 0xff, 0xff}, {0x0a, 0x7f, 0, 0}, {0x08}, {0}};
+    struct node_time time = {p.now_ms, PAIR_WALL_MS + p.now_ms};
+    struct node_counters before, after;
+    node_count(p.nodes[0].node, &before);
+    for (unsigned kind = 1; kind <= MESSAGE_SNAPSHOT_ACK; kind++)
+        for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
+            uint8_t frame[8] = {PROTOCOL_MAGIC, PROTOCOL_VERSION, (uint8_t)kind};
+            struct node_effects out;
+            memcpy(frame + 4, bodies[i], 4);
+            node_effects_init(&out);
+            struct node_event event = {.source = 3, .frame = bytes_of(frame, i == 3 ? 4 : 8)};
+            event.kind = NODE_REQUEST;
+            assert_int_equal(node_step(p.nodes[0].node, &time, &event, &out), STATUS_OK);
+            event.kind = NODE_PEER;
+            assert_int_equal(node_step(p.nodes[0].node, &time, &event, &out), STATUS_OK);
+            assert_int_equal(out.records_count, 0);
+            node_effects_fini(&out);
+        }
+    node_count(p.nodes[0].node, &after);
+    assert_true(after.malformed > before.malformed + 60);
+    char key[32];
+    pair_key(&p, 0, 0, key);
+    struct write w = put("red");
+    uint64_t token = pair_write(&p, 0, key, 9, 1, &w);
+    pair_run(&p, 20);
+    assert_status(token, STATUS_OK);
+}
+
 static void test_node__nonsense_is_refused_and_counted(void **state)
 {
     (void)state;
@@ -664,6 +696,7 @@ int main(void)
         CASE(after_a_start_nothing_is_read_without_leases),
         CASE(what_was_never_used_is_not_shown_as_empty),
         CASE(nonsense_is_refused_and_counted),
+        CASE(bodies_that_do_not_decode_change_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -295,6 +295,26 @@ static void test_page__what_belongs_to_a_range_is_refused_in_a_walk(void **state
 
 #define CASE(name) cmocka_unit_test_setup_teardown(test_page__##name, open_pair, close_pair)
 
+static void test_page__what_is_no_cursor_is_refused_and_what_is_too_much_is_cut(void **state)
+{
+    (void)state;
+    static const uint8_t zeros[8 + KEY_SIZE_MAX + 1];
+    struct scan_query q = {0};
+    for (size_t size = 1; size < 8; size++)
+        assert_status(pair_scan(&p, 0, bytes_of(zeros, size), &q), STATUS_MALFORMED);
+    assert_status(pair_scan(&p, 0, bytes_of(zeros, sizeof zeros), &q), STATUS_MALFORMED);
+    assert_status(pair_scan(&p, 0, bytes_of(zeros, sizeof zeros - 1), &q), STATUS_OK);
+    put("a", "1");
+    put("b", "2");
+    settle();
+    q.count_max = q.bytes_max = UINT32_MAX;
+    assert_string_equal(page_text(pair_range(&p, 0, tag, &q)), "a=1 b=2");
+    q.count_only = true;
+    assert_string_equal(page_text(pair_range(&p, 0, tag, &q)), "#2");
+    q = (struct scan_query){.to = bound("b")};
+    assert_status(pair_scan(&p, 0, bytes_of(zeros, 8), &q), STATUS_MALFORMED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -309,6 +329,7 @@ int main(void)
         CASE(values_that_do_not_travel_count_towards_its_size),
         CASE(rows_are_copied_while_the_table_has_them),
         CASE(what_belongs_to_a_range_is_refused_in_a_walk),
+        CASE(what_is_no_cursor_is_refused_and_what_is_too_much_is_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

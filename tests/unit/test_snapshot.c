@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "proto/codec.h"
 #include "tests/lib/pair.h"
 #include "tests/unit/trio.h"
 
@@ -145,6 +146,120 @@ static void test_snapshot__what_is_written_meanwhile_is_there(void **state)
     assert_same();
 }
 
+/* ---- Pages that are not as they should be ---- */
+
+static struct bytes kept(struct bytes body, uint8_t to[static 1 << 16])
+{
+    assert_true(body.size <= 1 << 16);
+    memcpy(to, body.data, body.size);
+    return bytes_of(to, body.size);
+}
+
+/* What is sent in place of a page: m changed in the way that number says. False: there are no more. */
+static bool spoil(struct snapshot_message *m, unsigned number, uint8_t *body)
+{
+    uint32_t rows_at = bytes_le32(body);
+    switch (number) {
+    case 0:
+        m->body.size--;
+        return true;
+    case 1:
+        m->body.size = 3;
+        return true;
+    case 2:
+        m->body.size = 0;
+        return true;
+    case 3:
+    case 4:
+        bytes_put_le32(body, number == 3 ? 0 : UINT32_MAX);
+        return true;
+    case 5:
+    case 6:
+        if (rows_at + 8 <= m->body.size)
+            memset(body + rows_at, number == 5 ? 0 : 0xff, 8);
+        else
+            m->body.size--;
+        return true;
+    case 7:
+        m->epoch++;
+        return true;
+    case 8:
+        m->sender = third;
+        return true;
+    case 9:
+        m->incarnation++;
+        return true;
+    case 10:
+        m->partition = 1000;
+        return true;
+    case 11:
+        m->index += 5;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Every way to spoil the page in frame, to the replica before the page itself comes. */
+static void spoil_all(struct bytes frame)
+{
+    static uint8_t body[1 << 16];
+    struct arena arena;
+    struct snapshot_message m;
+    struct buffer out;
+    arena_init(&arena);
+    for (unsigned number = 0;; number++) {
+        arena_reset(&arena, 1 << 20);
+        assert_int_equal(codec_unpack_snapshot(frame, &arena, &m), STATUS_OK);
+        m.body = kept(m.body, body);
+        if (!spoil(&m, number, body))
+            break;
+        buffer_init(&out, 1 << 20);
+        assert_int_equal(codec_pack_snapshot(&m, &out), STATUS_OK);
+        pair_peer(&p, replica, buffer_view(&out));
+        buffer_fini(&out);
+    }
+    arena_fini(&arena);
+}
+
+static unsigned spoil_wire(void)
+{
+    unsigned count = 0;
+    enum message_kind kind;
+    for (size_t i = 0; i < p.wire_count; i++) {
+        struct bytes frame = buffer_view(&p.wire[i].frame);
+        if (p.wire[i].peer != replica || codec_peek(frame, &kind) != STATUS_OK ||
+            kind != MESSAGE_SNAPSHOT)
+            continue;
+        struct buffer copy; /* what the replica answers may move the wire */
+        buffer_init(&copy, 1 << 20);
+        assert_int_equal(buffer_append(&copy, frame), STATUS_OK);
+        spoil_all(buffer_view(&copy));
+        buffer_fini(&copy);
+        count++;
+    }
+    return count;
+}
+
+static void test_snapshot__pages_that_are_spoilt_do_no_harm(void **state)
+{
+    (void)state;
+    unsigned spoilt = 0;
+    miss_writes(100);
+    uint64_t before = counters(replica).malformed;
+    cut_off(replica, false);
+    p.delay_ms = 3;
+    for (int i = 0; i < 3000 && counters(replica).copies_ended == 0; i++) {
+        pair_run(&p, 1);
+        spoilt += spoil_wire();
+    }
+    assert_true(spoilt > 3 && counters(replica).malformed >= before + spoilt);
+    pair_run(&p, 3 * TRIO_SETTLED_MS);
+    assert_true(has_member(primary, replica));
+    assert_same();
+    assert_reads(100);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(test_snapshot__##name, open_trio, trio_close)
 
 int main(void)
@@ -154,6 +269,7 @@ int main(void)
         CASE(until_it_is_whole_the_former_slot_counts),
         CASE(a_copy_under_way_is_no_acknowledgement),
         CASE(what_is_written_meanwhile_is_there),
+        CASE(pages_that_are_spoilt_do_no_harm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
