@@ -63,7 +63,7 @@ static const struct {
     {63, "slow-clock", "a read that is to be confirmed trusts the lease"},
     {64, NULL, "a read of any copy shows what is not committed"},
     {65, "late-answer", "an answer confirms reads that came after its question"},
-    {66, NULL, "the former voters go before the new ones have every register"},
+    {67, NULL, "the former voters go before the new ones have every register"},
 };
 #define MUTANTS_COUNT (sizeof mutants / sizeof mutants[0])
 
