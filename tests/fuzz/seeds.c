@@ -246,7 +246,8 @@ static struct bytes entry(void)
     struct entry e = {.kind = ENTRY_WRITE, .epoch = 1, .seq = 2, .prev_epoch = 1, .client = 1};
     e.client_seq = 1;
     e.effects_count = 1;
-    e.effects[0] = (struct effect){EFFECT_PUT, 1, 0, bytes_text("a"), bytes_text("red")};
+    struct effect effect = {EFFECT_PUT, 1, 0, bytes_text("a"), bytes_text("red")};
+    e.effects = &effect;
     body.size_max = SIZE_MAX_OUT;
     buffer_clear(&body);
     ENSURE(record_entry_encode(&e, &body) == STATUS_OK);
