@@ -44,6 +44,8 @@ uint64_t core_record(struct core *c, enum record_kind kind, uint32_t slot, struc
     struct node_effects *out = c->out;
     if (out->records_count == 0)
         out->records_first = c->next_lsn;
+    if (c->durable_lsn + 1 == c->next_lsn)
+        c->synced_ms = c->now_ms;
     enum status status = record_append(&out->records, kind, slot, body);
     if (status != STATUS_OK) {
         core_fail(c, STATUS_NOMEMORY);

@@ -124,6 +124,7 @@ struct core {
     bool known_changed;  /* since the last checkpoint */
     uint32_t peers_count; /* nodes of the map at start: membership is fixed */
     uint64_t next_lsn, durable_lsn;
+    uint64_t synced_ms; /* when the disk moved last, or got something to do after it had nothing */
     uint64_t ptime_max; /* highest ptime of a committed entry known here */
     bool space_low;
     bool leaving; /* we are about to stop (epoch.h) */

@@ -268,6 +268,47 @@ static void consider_hand_back(struct core *c, struct replica *r)
     c->counters.hand_backs += r->ticket != 0;
 }
 
+/* ------------------------------------------------------------------ our own disk */
+
+/* F1. Half the time after which a member is left out that does not acknowledge: nobody else sees it. */
+static bool disk_stalls(const struct core *c)
+{
+    return c->durable_lsn + 1 < c->next_lsn && c->now_ms >= c->synced_ms + c->options.stall_ms / 2 &&
+           !MUTANT(66);
+}
+
+/* The first in placement's order whose disk goes on: it has what ours has not. NULL: none has. */
+static const struct member *ahead_of_us(const struct core *c, struct replica *r)
+{
+    const struct clustermap_partition *now = config_of(c, r);
+    for (uint32_t i = 0; i < now->assigned_count; i++) {
+        const struct member *m = replica_member(r, now->assigned[i]);
+        if (m != NULL && m->in_isr && m->synced && m->acked_seq > r->durable_seq &&
+            c->peers[m->node].up && !leaves(c, m->node))
+            return m;
+    }
+    return NULL;
+}
+
+/* Nothing is committed while our own disk stands still: another leads, and without us. What is under
+ * way it has, or it was never committed. */
+static bool consider_stall(struct core *c, struct replica *r)
+{
+    const struct clustermap_partition *now = config_of(c, r);
+    struct group isr = {0};
+    if (!disk_stalls(c) || now->isr_count <= c->map->isr_min)
+        return false;
+    const struct member *m = ahead_of_us(c, r);
+    if (m == NULL)
+        return false;
+    for (uint32_t i = 0; i < now->isr_count; i++)
+        if (now->isr[i] != c->options.index)
+            isr.nodes[isr.count++] = now->isr[i];
+    propose_next(c, r, &isr, m->node);
+    c->counters.hand_overs += r->ticket != 0;
+    return true;
+}
+
 /* ------------------------------------------------------------------ considering */
 
 /* Who may be in the next epoch: a subset of these (F2). */
@@ -329,7 +370,7 @@ static void consider_leading(struct core *c, struct replica *r)
             propose_open(c, r);
         return;
     }
-    if (!r->opened)
+    if (!r->opened || consider_stall(c, r))
         return;
     if (c->leaving) {
         consider_leaving(c, r);

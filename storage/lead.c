@@ -34,9 +34,21 @@ static bool stalled(const struct core *c, const struct replica *r)
     return c->now_ms >= since + c->options.stall_ms;
 }
 
+/* Mutant 17. */
+static bool hears_no_majority(const struct core *c)
+{
+    const struct clustermap_voters *v = &c->map->voters;
+    uint32_t up = 0;
+    for (uint32_t i = 0; i < v->count; i++)
+        up += v->nodes[i] == c->options.index || c->peers[v->nodes[i]].up;
+    return up <= v->count / 2;
+}
+
 bool lead_writable(const struct core *c, const struct replica *r)
 {
-    if (!r->leads || !r->opened || r->handing_over || stalled(c, r))
+    if ((!r->leads && !MUTANT(31)) || !r->opened || r->handing_over || stalled(c, r))
+        return false;
+    if (MUTANT(17) && hears_no_majority(c))
         return false;
     for (uint32_t i = 0; i < r->members_count; i++) {
         const struct member *m = &r->members[i];

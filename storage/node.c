@@ -519,14 +519,14 @@ static void on_map_request(struct core *c, uint64_t source)
 }
 
 #define COUNTERS(X)                                                                                \
-    X(operations) X(reads) X(reads_any) X(confirms) X(confirms_unled) X(writes) X(duplicates) X(refused_unavailable) X(refused_busy)          \
-    X(refused_full) X(malformed) X(stale_messages) X(retransmits) X(gaps) X(truncated_entries)     \
-    X(commits) X(fetches) X(lapses) X(adrift) X(snapshots) X(copies_ended) X(copies_dropped)       \
-    X(caught_up) X(takeovers) X(takeovers_unopened) X(left_out) X(new_lives) X(collisions)         \
-    X(fenced) X(additions) X(additions_dropped) X(grown) X(hand_backs) X(met) X(disks_refused)     \
-    X(voters_joint) X(voters_changed)                                                              \
-    X(peers_up) X(partitions_led) X(partitions_open) X(partitions_dirty) X(pending_entries)        \
-    X(disk_full) X(leaving) X(left)
+    X(operations) X(reads) X(reads_any) X(confirms) X(confirms_unled) X(writes) X(duplicates)      \
+    X(refused_unavailable) X(refused_busy) X(refused_full) X(malformed) X(stale_messages)          \
+    X(retransmits) X(gaps) X(truncated_entries) X(commits) X(fetches) X(lapses) X(adrift)          \
+    X(snapshots) X(copies_ended) X(copies_dropped) X(caught_up) X(takeovers)                       \
+    X(takeovers_unopened) X(left_out) X(new_lives) X(collisions) X(fenced) X(additions)            \
+    X(additions_dropped) X(grown) X(hand_backs) X(hand_overs) X(met) X(disks_refused)              \
+    X(voters_joint) X(voters_changed) X(peers_up) X(partitions_led) X(partitions_open)             \
+    X(partitions_dirty) X(pending_entries) X(disk_full) X(leaving) X(left)
 
 static void on_status_request(struct node *n, uint64_t source)
 {
@@ -623,8 +623,10 @@ static void on_durable(struct core *c, uint64_t lsn)
 {
     struct durable_queue *q = &c->queue;
     ENSURE(lsn < c->next_lsn);
-    if (lsn > c->durable_lsn)
+    if (lsn > c->durable_lsn) {
         c->durable_lsn = lsn;
+        c->synced_ms = c->now_ms;
+    }
     registry_durable(c->registry, c->now_ms, lsn);
     while (q->count > 0 && q->items[q->head].lsn <= lsn && c->failed == STATUS_OK) {
         struct durable_item item = q->items[q->head];

@@ -169,6 +169,7 @@ struct node_counters {
     uint64_t fenced;     /* times that a commit had to wait for the leases of who was left out */
     uint64_t additions, additions_dropped, grown; /* begun; given up; epochs with a member more */
     uint64_t hand_backs; /* epochs that gave leadership to whom placement wants */
+    uint64_t hand_overs; /* epochs that gave leadership away because our disk stood still */
     uint64_t met;        /* our disk became known to enough others */
     uint64_t disks_refused; /* heartbeats of a node with another disk, or of an old life */
     uint64_t voters_joint, voters_changed; /* changes of the voters that began, and ended, by us */

@@ -403,13 +403,15 @@ uint64_t peers_deadline(const struct core *c)
     return due;
 }
 
-/* While we stood still ourselves, nobody could be heard. */
+/* While we stood still ourselves, nobody could be heard, nor what the disk had done. */
 static void forgive_own_pause(struct core *c)
 {
     uint64_t passed_ms = c->now_ms - c->looked_ms;
     /* The loop comes round with each heartbeat at least. */
     bool paused = c->looked_ms != 0 && passed_ms > c->options.heartbeat_ms * 3 / 2;
     c->looked_ms = c->now_ms;
+    if (paused)
+        c->synced_ms = c->now_ms;
     for (uint32_t i = 0; paused && i < c->peers_count; i++)
         if (c->peers[i].up && c->peers[i].heard_ms + passed_ms <= c->now_ms)
             c->peers[i].heard_ms += passed_ms;

@@ -534,7 +534,7 @@ static bool let_go(struct core *c, struct replica *r, const struct operation *op
 static bool admitted(struct core *c, struct replica *r, const struct operation *op)
 {
     c->counters.writes++;
-    if (!r->leads) {
+    if (!r->leads && !MUTANT(31)) {
         hold_or_refuse(c, r, op);
         return false;
     }

@@ -382,6 +382,8 @@ static void take_state(struct core *c, struct replica *r, const struct snapshot_
         core_fail(c, status);
         return;
     }
+    if (MUTANT(35))
+        core_record(c, RECORD_DROP, r->slot, BYTES_EMPTY);
     uint64_t lsn = core_record(c, RECORD_SNAPSHOT, slot, m->body);
     next->install_id = m->id;
     next->install_next = 1;
@@ -501,7 +503,8 @@ enum status snapshot_replay(struct core *c, const struct record_view *record)
         return STATUS_NOMEMORY;
     r = c->by_slot[record->slot];
     /* What the checkpoint already knew of this slot is newer. */
-    if (c->slot_dropped[record->slot] != SLOT_LIVE || (r != NULL && !r->installing))
+    bool too_early = MUTANT(35) && record->kind == RECORD_DROP;
+    if (c->slot_dropped[record->slot] != SLOT_LIVE || (r != NULL && !r->installing && !too_early))
         return STATUS_OK;
     switch ((int)record->kind) {
     case RECORD_SNAPSHOT:

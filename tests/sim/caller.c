@@ -84,6 +84,11 @@ void caller_destroy(struct caller **c_p)
     *c_p = NULL;
 }
 
+uint32_t caller_router(const struct caller *c)
+{
+    return session_router(c->session);
+}
+
 uint32_t caller_pending(const struct caller *c)
 {
     return session_pending(c->session);

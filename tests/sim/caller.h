@@ -40,6 +40,8 @@ void caller_walk(struct caller *c, caller_row_fn *fn, void *arg, bool *ret_ended
 /* Did the last walk come to the end? */
 bool caller_walked(const struct caller *c);
 
+/* The router that it uses. */
+uint32_t caller_router(const struct caller *c);
 /* Operations that were asked and not heard of. */
 uint32_t caller_pending(const struct caller *c);
 /* Has it asked all that it was to ask? */

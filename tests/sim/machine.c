@@ -75,6 +75,7 @@ struct machine {
     bool turn_due;
     uint64_t timer_us; /* of the timer that is set; 0: none */
     uint64_t paused_until_us, stalled_until_us;
+    struct node_time before_pause; /* mutant 15: what its turn goes by that a pause has interrupted */
     uint64_t space_due_ms;
     bool space_low, checkpoint_wanted;
 
@@ -499,6 +500,7 @@ static void count_failover(uint64_t *reached, const struct node_counters *c)
     reached[REACH_additions_dropped] += c->additions_dropped;
     reached[REACH_grown] += c->grown;
     reached[REACH_hand_backs] += c->hand_backs;
+    reached[REACH_hand_overs] += c->hand_overs;
     reached[REACH_caught_up] += c->caught_up;
     reached[REACH_adrift] += c->adrift;
     reached[REACH_snapshots] += c->snapshots;
@@ -1015,11 +1017,14 @@ static void turn(void *arg, uint64_t life, uint64_t unused)
         return;
     uint64_t now_us = m->world->queue.now_us;
     if (m->paused_until_us > now_us) {
+        if (mutant == 15 && m->before_pause.now_ms == 0)
+            m->before_pause = time_of(m);
         queue_add(&m->world->queue, m->paused_until_us - now_us, turn, m, life, 0);
         return;
     }
     m->turn_due = false;
-    struct node_time time = time_of(m);
+    struct node_time time = m->before_pause.now_ms == 0 ? time_of(m) : m->before_pause;
+    m->before_pause = (struct node_time){0};
     enum status status = run_turn(m, &time);
     if (status != STATUS_OK) {
         end_by_itself(m, status);

@@ -64,6 +64,7 @@
     X(additions_dropped,   "additions given up") \
     X(grown,               "epochs proposed with a member more") \
     X(hand_backs,          "epochs proposed to give leadership back") \
+    X(hand_overs,          "epochs proposed because the own disk stood still") \
     X(caught_up,           "learners that lacked no more than memory holds") \
     X(adrift,              "learners that lacked more") \
     X(snapshots,           "whole copies begun") \

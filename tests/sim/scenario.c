@@ -8,6 +8,7 @@
 #include "tests/sim/caller.h"
 #include "tests/sim/gateway.h"
 #include "tests/sim/machine.h"
+#include "tests/sim/watch.h"
 
 /* ---------------------------------------------------------------- verbs */
 
@@ -70,6 +71,16 @@ static bool somebody_else_leads(const struct world *w, const struct machine *but
     return false;
 }
 
+static uint32_t leader(const struct world *w)
+{
+    struct node_replica_view v;
+    for (uint32_t i = 0; i < w->knobs.nodes; i++)
+        if (machine_node(w->machines[i]) != NULL &&
+            node_replica(machine_node(w->machines[i]), 0, &v) && v.primary && v.opened)
+            return i;
+    return 0;
+}
+
 /* ---------------------------------------------------------------- stories */
 
 static void run_calm(struct world *w)
@@ -119,6 +130,21 @@ static void run_hang(struct world *w)
         world_fail(w, "F1", "the primary has stood still for two seconds, and nobody took over");
     work(w, 20);
     world_pass(w, 3000);
+}
+
+/* Trap 66, rule F1. The primary lives, and its disk stands still: another takes over. */
+static void run_stalled_disk(struct world *w)
+{
+    for (int round = 0; round < 4 && !w->failed; round++) {
+        work_and_wait(w, 0, w->knobs.clients - 1, 20);
+        struct machine *slow = w->machines[leader(w)];
+        machine_stall(slow, 4000);
+        work(w, 20);
+        world_pass(w, 2000);
+        if (!w->failed && !somebody_else_leads(w, slow))
+            world_fail(w, "F1", "the primary's disk has stood still, and nobody took over");
+        world_pass(w, 8000);
+    }
 }
 
 /* Trap 47. The primary stands still again and again: reads go to the replica, but not those that
@@ -626,16 +652,6 @@ static void knobs_slow_clock(struct knobs *k)
     k->deadline_max_ms = 200;
 }
 
-static uint32_t leader(const struct world *w)
-{
-    struct node_replica_view v;
-    for (uint32_t i = 0; i < w->knobs.nodes; i++)
-        if (machine_node(w->machines[i]) != NULL &&
-            node_replica(machine_node(w->machines[i]), 0, &v) && v.primary && v.opened)
-            return i;
-    return 0;
-}
-
 /* The last router hears of this node only, the others of all but it. */
 static void split_routers(struct world *w, uint32_t node, bool blocked)
 {
@@ -663,6 +679,75 @@ static void run_slow_clock(struct world *w)
     }
     for (uint32_t i = 0; i < w->knobs.clients; i++)
         caller_stop(w->callers[i]);
+}
+
+/* Trap 15, rule R4. Who leads stands still between two of its turns, and another has taken over when it goes
+ * on: what comes to it then, by a router that has heard of nothing, it must not answer by the time that it
+ * read before. */
+static void knobs_stale_turn(struct knobs *k)
+{
+    two_nodes(k);
+    k->nodes = 3;
+    k->clients = 6;
+    k->keys = 2;
+    k->expiries_per_mille = 0;
+}
+
+static void ask_all_at(struct world *w, bool last_router, const struct checker_operation *op)
+{
+    for (uint32_t i = 0; i < w->knobs.clients; i++) {
+        struct checker_operation own = *op;
+        own.value.n += (int64_t)w->history.count;
+        if ((caller_router(w->callers[i]) == w->knobs.routers - 1) == last_router)
+            caller_ask(w->callers[i], 0, &own, 2000, NULL);
+    }
+}
+
+static void run_stale_turn(struct world *w)
+{
+    const struct checker_operation get = {.read = true};
+    const struct checker_operation put = {.mutation = MUTATION_PUT,
+                                          .value = {.present = true, .n = 900001}};
+    for (int round = 0; round < 5 && !w->failed; round++) {
+        ask_all_at(w, false, &put);
+        world_pass(w, 500 + random_below(&w->random, 1000));
+        uint32_t cut = leader(w);
+        split_routers(w, cut, true);
+        block_all(w, w->machines[cut], true); /* or the same turn would tell it who leads now */
+        machine_pause(w->machines[cut], 900);
+        world_pass(w, 600);
+        ask_all_at(w, false, &put);
+        world_pass(w, 240);
+        ask_all_at(w, true, &get); /* the router has asked nothing meanwhile, or it knows of the pause */
+        world_pass(w, 1000);
+        split_routers(w, cut, false);
+        block_all(w, w->machines[cut], false);
+        world_pass(w, 5000);
+    }
+}
+
+/* Trap 17. Two members hear each other and no majority of the voters: nothing stops. */
+static void knobs_no_voters(struct knobs *k)
+{
+    two_nodes(k);
+    k->nodes = 4;
+}
+
+static void run_no_voters(struct world *w)
+{
+    const struct clustermap_partition *p = &w->map->partitions[0];
+    work_and_wait(w, 0, w->knobs.clients - 1, 20);
+    world_pass(w, 2000);
+    for (uint32_t i = 0; i < w->knobs.nodes; i++)
+        if (i != p->isr[0] && i != p->isr[1])
+            block_all(w, w->machines[i], true);
+    world_pass(w, 1000);
+    uint64_t before = watch_committed(w->watch, 0);
+    work_and_wait(w, 0, w->knobs.clients - 1, 20);
+    if (!w->failed && watch_committed(w->watch, 0) < before + 20)
+        world_fail(w, "W7", "without a majority of the voters two members took no writes");
+    for (uint32_t i = 0; i < w->knobs.nodes; i++)
+        block_all(w, w->machines[i], false);
 }
 
 /* Trap 65, rule R5. As before, with clocks that are right, and answers that were given before the other
@@ -706,6 +791,7 @@ const struct scenario scenarios[] = {
     {"hang", "a primary stands still, and heartbeats with it", knobs_hang, run_hang},
     {"hung-primary", "a primary stands still again and again", knobs_hung_primary,
      run_hung_primary},
+    {"stalled-disk", "the disk of a primary stands still", knobs_hang, run_stalled_disk},
     {"damage", "a bit flips in the log of a node that is down", knobs_damage, run_damage},
     {"late-duplicate", "requests come again two hours later", knobs_late, run_late_duplicate},
     {"late-outcome", "a write in doubt is asked about two hours later", knobs_late_outcome,
@@ -731,6 +817,9 @@ const struct scenario scenarios[] = {
      knobs_two_left_out, run_learner_ack},
     {"slow-clock", "reads are confirmed where clocks run so wrong that leases are worth nothing",
      knobs_slow_clock, run_slow_clock},
+    {"stale-turn", "who leads stands still between two turns", knobs_stale_turn, run_stale_turn},
+    {"no-voters", "two members hear each other, and no majority of the voters", knobs_no_voters,
+     run_no_voters},
     {"late-answer", "answers to who confirms reads come after another took over", knobs_late_answer,
      run_late_answer},
     {"bad-disk", "writes and syncs of the log fail", two_nodes, run_bad_disk},

@@ -30,6 +30,8 @@ static const struct {
     {12, NULL, "a lease counts from the receipt of the answer"},
     {13, "forgotten-lease", "a restart forgets the leases that it gave"},
     {14, NULL, "leases go by the wall clock"},
+    {15, "stale-turn", "a turn goes by the time before it was interrupted"},
+    {17, "no-voters", "a primary stops that hears of no majority of the voters"},
     {20, NULL, "a node that was left out takes over"},
     {21, "short-log", "the last member comes back with a shorter log"},
     {22, "wrong-disk", "an empty disk under a known node is taken for the node's"},
@@ -41,9 +43,11 @@ static const struct {
     {28, NULL, "completion records are missing in a whole copy"},
     {29, "late-duplicate", "a late duplicate after its record was collected is executed"},
     {30, NULL, "an increment is executed again on the replica"},
+    {31, NULL, "a node takes a write because a router takes it for the primary"},
     {32, NULL, "an error is returned for a write that did commit"},
     {33, "half-copy", "half a copy is taken for a whole one after a crash"},
     {34, NULL, "a directory is not synced after rename or create"},
+    {35, "half-copy", "a copy is dropped before the one in its place is durable"},
     {36, "learner-ack", "a learner's acknowledgement counts for a member's"},
     {37, "hang", "heartbeats come while the data loop hangs"},
     {43, NULL, "a restarted primary appends in its old epoch"},
@@ -63,6 +67,7 @@ static const struct {
     {63, "slow-clock", "a read that is to be confirmed trusts the lease"},
     {64, NULL, "a read of any copy shows what is not committed"},
     {65, "late-answer", "an answer confirms reads that came after its question"},
+    {66, "stalled-disk", "a primary whose disk stands still leads on"},
     {67, NULL, "the former voters go before the new ones have every register"},
 };
 #define MUTANTS_COUNT (sizeof mutants / sizeof mutants[0])

@@ -42,6 +42,51 @@ static void test_epoch__who_acknowledges_nothing_for_a_second_is_left_out(void *
     assert_true(is_done(token));
 }
 
+/* F1. It hands over to who has what it cannot make durable; nothing is lost, and it comes back. */
+static void test_epoch__a_primary_whose_disk_stands_still_hands_over(void **state)
+{
+    (void)state;
+    p.disk_stopped[primary] = true;
+    uint64_t token = put_at(primary);
+    pair_run(&p, 450);
+    assert_true(leads(primary));
+    pair_run(&p, 300);
+    assert_true(leads(replica));
+    assert_false(has_member(replica, primary));
+    assert_int_equal(counters(primary).hand_overs, 1);
+    pair_run(&p, 600); /* its lease */
+    uint64_t later = put_at(replica);
+    pair_run(&p, 50);
+    assert_true(is_done(later));
+    p.disk_stopped[primary] = false;
+    pair_run(&p, 2 * TRIO_SETTLED_MS);
+    assert_true(is_done(token));
+    assert_true(leads(primary));
+}
+
+static void test_epoch__where_all_disks_stand_still_nobody_hands_over(void **state)
+{
+    (void)state;
+    p.disk_stopped[primary] = p.disk_stopped[replica] = true;
+    uint64_t token = put_at(primary);
+    pair_run(&p, 900);
+    assert_true(leads(primary));
+    assert_int_equal(counters(primary).hand_overs, 0);
+    p.disk_stopped[primary] = p.disk_stopped[replica] = false;
+    pair_run(&p, 50);
+    assert_true(is_done(token));
+}
+
+/* While the process stood still, the disk went on, and nobody had said so yet. */
+static void test_epoch__an_own_pause_is_no_stall_of_the_disk(void **state)
+{
+    (void)state;
+    put_at(primary);
+    p.now_ms += 5000;
+    pair_run(&p, 20);
+    assert_int_equal(counters(primary).hand_overs, 0);
+}
+
 static void test_epoch__a_member_takes_over_from_a_dead_primary(void **state)
 {
     (void)state;
@@ -182,6 +227,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(who_is_silent_for_300_ms_is_left_out_and_not_before),
         CASE(who_acknowledges_nothing_for_a_second_is_left_out),
+        CASE(a_primary_whose_disk_stands_still_hands_over),
+        CASE(where_all_disks_stand_still_nobody_hands_over),
+        CASE(an_own_pause_is_no_stall_of_the_disk),
         CASE(a_member_takes_over_from_a_dead_primary),
         CASE(who_was_left_out_never_takes_over),
         CASE(a_complete_copy_is_not_locked_out_by_a_winner_that_died),
