@@ -121,7 +121,7 @@ struct core {
     struct peer *peers;
     struct known *known; /* by node */
     bool known_changed;  /* since the last checkpoint */
-    uint32_t peers_count; /* nodes of the map at start: membership is fixed */
+    uint32_t peers_count; /* nodes of the map; peers and known have room for NODES_MAX */
     uint64_t next_lsn, durable_lsn;
     uint64_t ptime_max; /* highest ptime of a committed entry known here */
     bool space_low;
