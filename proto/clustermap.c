@@ -10,6 +10,7 @@
 
 #define NONE                   UINT32_MAX
 #define REGISTER_NAME_SIZE_MAX 24
+#define PORT_MAX               65533 /* two more lie above it */
 #define VALUE_BYTES_MAX        1024               /* of one register */
 #define ARENA_CAP              ((size_t)64 << 10) /* for one register's value */
 
@@ -738,6 +739,31 @@ void clustermap_set_epoch(struct clustermap *map, uint32_t p, uint64_t epoch)
     uint64_t version = partition->version > epoch ? partition->version + 1 : epoch + 1;
     map->version += version - partition->version;
     partition->version = version;
+}
+
+bool clustermap_address_good(const char *address)
+{
+    const char *colon = strrchr(address, ':');
+    uint32_t port = 0;
+    for (const char *c = address; *c != '\0'; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f || *c == '"')
+            return false;
+    if (strncmp(address, "tcp://", 6) != 0 || colon <= address + 6)
+        return false;
+    for (const char *c = colon + 1; *c != '\0'; c++) {
+        if (*c < '0' || *c > '9' || port > PORT_MAX)
+            return false;
+        port = port * 10 + (uint32_t)(*c - '0');
+    }
+    return port > 0 && port <= PORT_MAX;
+}
+
+uint64_t clustermap_nodes_version(const struct clustermap *map)
+{
+    uint64_t sum = map->cluster_version;
+    for (uint32_t i = 0; i < map->nodes_count; i++)
+        sum += map->nodes[i].version;
+    return sum;
 }
 
 uint32_t clustermap_node_by_name(const struct clustermap *map, const char *name)

@@ -110,6 +110,12 @@ static inline bool clustermap_empty(const struct clustermap *map)
     return map->partitions == NULL;
 }
 
+/* Is it "tcp://HOST:PORT", with room for the two ports above it, and can stand in a cluster file? */
+bool clustermap_address_good(const char *address);
+
+/* Sum of the versions of the registers of the cluster and its nodes: differs when one differs. */
+uint64_t clustermap_nodes_version(const struct clustermap *map);
+
 /* Set partition p to epoch (opened), under a version that is higher than before and than epoch. For
  * tests. */
 void clustermap_set_epoch(struct clustermap *map, uint32_t p, uint64_t epoch);

@@ -1094,6 +1094,20 @@ enum status codec_unpack_voters(struct bytes frame, struct arena *arena,
     return STATUS_OK;
 }
 
+enum status codec_pack_join(struct bytes node, struct buffer *out)
+{
+    Duet__V1__Join p = DUET__V1__JOIN__INIT;
+    p.node = binary(node);
+    return pack_frame(MESSAGE_JOIN, &p.base, out);
+}
+
+enum status codec_unpack_join(struct bytes frame, struct arena *arena, struct node_value *ret)
+{
+    const Duet__V1__Join *p =
+        unpack_frame(frame, MESSAGE_JOIN, &duet__v1__join__descriptor, arena);
+    return p == NULL ? STATUS_MALFORMED : codec_unpack_node_value(view(p->node), arena, ret);
+}
+
 /* ---- Status ----------------------------------------------------------------------------------*/
 
 enum status codec_pack_status_request(struct buffer *out)
@@ -1180,6 +1194,7 @@ enum status codec_pack_heartbeat(const struct heartbeat *m, struct buffer *out)
     p.map_version = m->map_version;
     p.ptime = m->ptime;
     p.disk = m->disk;
+    p.address = binary(m->address);
     p.former = m->former;
     p.target_disk = m->target_disk;
     p.target_seen = m->target_seen;
@@ -1212,6 +1227,7 @@ enum status codec_unpack_heartbeat(struct bytes frame, struct arena *arena, stru
         .map_version = p->map_version,
         .ptime = p->ptime,
         .disk = p->disk,
+        .address = view(p->address),
         .former = p->former,
         .target_disk = p->target_disk,
         .target_seen = p->target_seen,
@@ -1226,7 +1242,7 @@ enum status codec_unpack_heartbeat(struct bytes frame, struct arena *arena, stru
         .epochs = take64(&a, p->n_epochs, p->epochs),
     };
     if (!a.ok || m.sender >= NODES_MAX || !id_or_none(m.cluster_id) || !id_or_none(m.node_id) ||
-        m.granted_count > m.count || !all_below(m.partitions, m.count, PARTITIONS_MAX))
+        m.address.size >= ADDRESS_SIZE_MAX || m.granted_count > m.count || !all_below(m.partitions, m.count, PARTITIONS_MAX))
         return STATUS_MALFORMED;
     *ret = m;
     return STATUS_OK;

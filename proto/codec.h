@@ -58,6 +58,10 @@ enum status codec_pack_voters(const struct voters_message *m, struct buffer *out
 enum status codec_unpack_voters(struct bytes frame, struct arena *arena,
                                 struct voters_message *ret);
 
+/* node: a NodeValue, packed. */
+enum status codec_pack_join(struct bytes node, struct buffer *out);
+enum status codec_unpack_join(struct bytes frame, struct arena *arena, struct node_value *ret);
+
 enum status codec_pack_drain(bool drained, struct buffer *out);
 enum status codec_unpack_drain(struct bytes frame, struct arena *arena, bool *ret_drained);
 

@@ -31,6 +31,7 @@ enum message_kind {
     MESSAGE_STATUS = 13,
     MESSAGE_DRAIN = 14,
     MESSAGE_VOTERS = 15,
+    MESSAGE_JOIN = 16,
     MESSAGE_CONFIRM = 17,
     MESSAGE_CONFIRMED = 18,
     MESSAGE_HEARTBEAT = 32,
@@ -273,6 +274,7 @@ struct heartbeat {
     struct bytes cluster_id, node_id;
     uint64_t map_version, ptime;
     uint64_t disk, former, target_disk, target_seen;
+    struct bytes address; /* empty: as the register has it */
     uint32_t lease_primary_ms, lease_replica_ms;
     bool leaving;
     uint64_t sent_ms, echo_ms;

@@ -73,14 +73,6 @@ static bool text_copy(char *to, size_t size, const char *text)
     return true;
 }
 
-static bool address_good(const char *address)
-{
-    const char *colon = strrchr(address, ':');
-    uint32_t port;
-    return quotable(address) && strncmp(address, "tcp://", 6) == 0 && colon != NULL &&
-           colon > address + 6 && number_parse(colon + 1, 65533, &port) && port > 0;
-}
-
 /* ------------------------------------------------------------------ reading */
 
 static const char *child_text(zconfig_t *of, const char *name)
@@ -100,7 +92,7 @@ static enum status node_read(zconfig_t *item, struct clustermap_node *node, stru
                          sizeof node->name - 1);
     if (!id_parse(child_text(item, "id"), &node->id))
         return error_set(reterr, STATUS_CONFIG, "node %s: id must be 32 hex digits", name);
-    if (!text_copy(node->address, sizeof node->address, address) || !address_good(address))
+    if (!text_copy(node->address, sizeof node->address, address) || !clustermap_address_good(address))
         return error_set(reterr, STATUS_CONFIG,
                          "node %s: address must be tcp://HOST:PORT with two more ports above it",
                          name);
@@ -201,7 +193,7 @@ static enum status nodes_found(const char *list, struct clustermap *map, struct 
             return error_set(reterr, STATUS_USAGE,
                              "--nodes: '%s' is not a name; use letters, digits, '_', '.', '-'",
                              name);
-        if (!address_good(address))
+        if (!clustermap_address_good(address))
             return error_set(reterr, STATUS_USAGE,
                              "--nodes: '%s' is not tcp://HOST:PORT (the node also takes the two "
                              "ports above it)",

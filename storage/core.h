@@ -122,7 +122,7 @@ struct core {
     struct peer *peers;
     struct known *known; /* by node */
     bool known_changed;  /* since the last checkpoint */
-    uint32_t peers_count; /* nodes of the map at start: membership is fixed */
+    uint32_t peers_count; /* nodes of the map; peers and known have room for NODES_MAX */
     uint64_t next_lsn, durable_lsn;
     uint64_t synced_ms; /* when the disk moved last, or got something to do after it had nothing */
     uint64_t ptime_max; /* highest ptime of a committed entry known here */

@@ -618,6 +618,8 @@ static enum status found_all(struct core *c)
     enum status status = STATUS_OK;
     buffer_init(&value, VALUE_MAX);
     for (uint32_t p = 0; status == STATUS_OK && p < c->map->partition_count; p++) {
+        if (c->map->partitions[p].version != 1) /* the map is that of a former life */
+            continue;
         buffer_clear(&value);
         status = clustermap_encode_partition(&c->map->partitions[p], &value);
         if (status == STATUS_OK)

@@ -14,7 +14,7 @@
 
 enum status known_init(struct core *c)
 {
-    c->known = calloc(c->peers_count, sizeof *c->known);
+    c->known = calloc(NODES_MAX, sizeof *c->known);
     return c->known == NULL ? STATUS_NOMEMORY : STATUS_OK;
 }
 
@@ -35,7 +35,7 @@ static void encode(const struct core *c, uint32_t node, uint8_t to[static KNOWN_
 static enum status decode(struct core *c, const uint8_t *at)
 {
     uint32_t node = bytes_le32(at);
-    if (node >= c->peers_count)
+    if (node >= NODES_MAX)
         return STATUS_CORRUPT;
     c->known[node] = (struct known){.disk = bytes_le64(at + 8), .incarnation = bytes_le64(at + 16)};
     return STATUS_OK;

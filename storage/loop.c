@@ -15,6 +15,7 @@
 #include "proto/link.h"
 #include "storage/checkpoint.h"
 #include "storage/fetch.h"
+#include "storage/map_file.h"
 #include "storage/sync.h"
 
 #define DRAIN_MAX 256         /* messages taken from one socket before the others have a turn */
@@ -36,6 +37,7 @@ struct source {
 
 struct lane_links {
     struct link *control, *append;
+    char address[ADDRESS_SIZE_MAX]; /* of the node, when they were made */
 };
 
 struct loop {
@@ -45,6 +47,8 @@ struct loop {
     struct lane_links *to_peer; /* by node index; NULL links where there is nothing to say */
     struct source *by_peer, *by_id;
     uint64_t sources_drawn;
+    uint64_t map_version;   /* of the map that the links were made by */
+    uint64_t nodes_version; /* of the map that was saved */
 
     int epoll_fd, sync_fd, checkpoint_fd, fetch_fd;
     struct sync *sync;
@@ -303,6 +307,50 @@ static void carry_out(struct loop *l)
     node_effects_clear(&l->effects);
 }
 
+/* ------------------------------------------------------------------ links to other nodes */
+
+/* "tcp://HOST:PORT" with PORT + add. */
+static void address_add(char to[static ADDRESS_SIZE_MAX + 8], const char *address, unsigned add)
+{
+    const char *colon = strrchr(address, ':');
+    ENSURE(colon != NULL);
+    snprintf(to, ADDRESS_SIZE_MAX + 8, "%.*s:%lu", (int)(colon - address), address,
+             strtoul(colon + 1, NULL, 10) + add);
+}
+
+/* Where node index listens has changed, or is not known here yet. */
+static enum status connect_node(struct loop *l, uint32_t index, struct error *reterr)
+{
+    struct lane_links *links = &l->to_peer[index];
+    const char *address = l->p.map->nodes[index].address;
+    char peers[ADDRESS_SIZE_MAX + 8];
+    link_destroy(&links->control);
+    link_destroy(&links->append);
+    snprintf(links->address, sizeof links->address, "%s", address);
+    if (!clustermap_address_good(address))
+        return error_set(reterr, STATUS_NOCONNECTION, "'%s' is not an address", address);
+    address_add(peers, address, 1);
+    links->control = link_connect(l->context, LINK_NODE_TO_NODE, peers, reterr);
+    if (links->control == NULL)
+        return STATUS_NOCONNECTION;
+    links->append = link_connect(l->context, LINK_NODE_TO_NODE, peers, reterr);
+    return links->append == NULL ? STATUS_NOCONNECTION : STATUS_OK;
+}
+
+/* To each node that there is anything to say to. One that fails does not keep back the others. */
+static enum status connect_links(struct loop *l, struct error *reterr)
+{
+    enum status worst = STATUS_OK;
+    for (uint32_t i = 0; i < l->p.map->nodes_count; i++) {
+        if (i == l->p.index || !node_talks_to(l->p.node, i) ||
+            strcmp(l->to_peer[i].address, l->p.map->nodes[i].address) == 0)
+            continue;
+        enum status status = connect_node(l, i, reterr);
+        worst = status == STATUS_OK ? worst : status;
+    }
+    return worst;
+}
+
 /* ------------------------------------------------------------------ care */
 
 static void start_checkpoint(struct loop *l)
@@ -358,8 +406,36 @@ static void care_for_space(struct loop *l)
     notify_status(low ? "writes are refused, the disk is nearly full" : "serving");
 }
 
+/* What another start needs to find the cluster: who is in it, and where. Who leads what it hears. */
+static void save_map(struct loop *l)
+{
+    uint64_t version = clustermap_nodes_version(l->p.map);
+    struct error error;
+    if (version == l->nodes_version)
+        return;
+    enum status status = map_file_save(l->p.disk, l->p.map, &error);
+    check(l, status, "map");
+    l->nodes_version = version;
+    if (status == STATUS_OK)
+        logline(LOGLINE_INFO, "membership", "nodes=%u voters=%u changing=%s",
+                l->p.map->nodes_count, l->p.map->voters.count,
+                l->p.map->voters.next_count > 0 ? "true" : "false");
+}
+
+static void care_for_map(struct loop *l)
+{
+    struct error error;
+    if (l->p.map->version == l->map_version)
+        return;
+    l->map_version = l->p.map->version;
+    if (connect_links(l, &error) != STATUS_OK)
+        logline(LOGLINE_WARN, "connect_failed", "error=\"%s\"", error.message);
+    save_map(l);
+}
+
 static void care(struct loop *l)
 {
+    care_for_map(l);
     care_for_checkpoint(l);
     if (l->now.now_ms >= l->space_due_ms) {
         care_for_space(l);
@@ -503,15 +579,6 @@ enum status loop_run(struct loop *l, struct error *reterr)
 
 /* ------------------------------------------------------------------ life */
 
-/* "tcp://HOST:PORT" with PORT + add. */
-static void address_add(char to[static ADDRESS_SIZE_MAX + 8], const char *address, unsigned add)
-{
-    const char *colon = strrchr(address, ':');
-    ENSURE(colon != NULL);
-    snprintf(to, ADDRESS_SIZE_MAX + 8, "%.*s:%lu", (int)(colon - address), address,
-             strtoul(colon + 1, NULL, 10) + add);
-}
-
 static bool is_loopback(const char *address)
 {
     return strncmp(address, "tcp://127.", 10) == 0 || strncmp(address, "tcp://localhost:", 16) == 0 ||
@@ -520,7 +587,7 @@ static bool is_loopback(const char *address)
 
 static enum status bind_links(struct loop *l, struct error *reterr)
 {
-    const char *address = l->p.map->nodes[l->p.index].address;
+    const char *address = l->p.address;
     char peers[ADDRESS_SIZE_MAX + 8];
     if (!is_loopback(address) && !l->p.options->insecure)
         return error_set(reterr, STATUS_CONFIG,
@@ -532,26 +599,6 @@ static enum status bind_links(struct loop *l, struct error *reterr)
     if (l->requests != NULL)
         l->peers = link_bind(l->context, LINK_NODE_PEERS, peers, reterr);
     return l->peers != NULL ? STATUS_OK : STATUS_NOCONNECTION;
-}
-
-static enum status connect_links(struct loop *l, struct error *reterr)
-{
-    char address[ADDRESS_SIZE_MAX + 8];
-    l->to_peer = calloc(l->p.map->nodes_count, sizeof *l->to_peer);
-    if (l->to_peer == NULL)
-        return error_set(reterr, STATUS_NOMEMORY, "out of memory");
-    for (uint32_t i = 0; i < l->p.map->nodes_count; i++) {
-        if (i == l->p.index || !node_talks_to(l->p.node, i))
-            continue;
-        address_add(address, l->p.map->nodes[i].address, 1);
-        l->to_peer[i].control = link_connect(l->context, LINK_NODE_TO_NODE, address, reterr);
-        if (l->to_peer[i].control == NULL)
-            return STATUS_NOCONNECTION;
-        l->to_peer[i].append = link_connect(l->context, LINK_NODE_TO_NODE, address, reterr);
-        if (l->to_peer[i].append == NULL)
-            return STATUS_NOCONNECTION;
-    }
-    return STATUS_OK;
 }
 
 static void watch(struct loop *l, int fd, bool edge)
@@ -598,9 +645,12 @@ struct loop *loop_new(const struct loop_parts *parts, struct error *reterr)
     l->epoll_fd = l->sync_fd = l->checkpoint_fd = l->fetch_fd = -1;
     node_effects_init(&l->effects);
     l->context = link_context_new(1, false);
+    l->to_peer = calloc(NODES_MAX, sizeof *l->to_peer);
     if (l->context == NULL)
         error_set(reterr, STATUS_IO, "cannot start ZeroMQ: %s", strerror(errno));
-    if (l->context == NULL || start_threads(l, reterr) != STATUS_OK ||
+    if (l->to_peer == NULL)
+        error_set(reterr, STATUS_NOMEMORY, "out of memory");
+    if (l->context == NULL || l->to_peer == NULL || start_threads(l, reterr) != STATUS_OK ||
         bind_links(l, reterr) != STATUS_OK || connect_links(l, reterr) != STATUS_OK) {
         loop_destroy(&l);
         return NULL;
@@ -623,7 +673,7 @@ void loop_destroy(struct loop **l_p)
     fetch_destroy(&l->fetch);
     checkpointer_destroy(&l->checkpointer);
     sync_destroy(&l->sync);
-    for (uint32_t i = 0; l->to_peer != NULL && i < l->p.map->nodes_count; i++) {
+    for (uint32_t i = 0; l->to_peer != NULL && i < NODES_MAX; i++) {
         link_destroy(&l->to_peer[i].control);
         link_destroy(&l->to_peer[i].append);
     }

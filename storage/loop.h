@@ -19,6 +19,8 @@ struct loop_parts {
     const struct storage_options *options;
     struct clustermap *map;
     uint32_t index; /* of this node */
+    const char *address; /* where it listens */
+    struct disk *disk;   /* where the map is saved */
     struct store *store;
     struct table *table;
     struct log *log;

@@ -15,7 +15,9 @@
 #include "storage/cluster_file.h"
 #include "storage/fault.h"
 #include "storage/identity.h"
+#include "storage/join.h"
 #include "storage/loop.h"
+#include "storage/map_file.h"
 
 #define VERSION "0.1.0"
 #define MIB ((uint64_t)1 << 20)
@@ -28,6 +30,7 @@ static const struct option_row rows[] = {STORAGE_OPTIONS(ROW)};
 struct parts {
     struct clustermap *map;
     uint32_t index;
+    char address[ADDRESS_SIZE_MAX]; /* where it listens */
     struct disk *disk;
     struct identity identity;
     uint64_t lease_former_ms;
@@ -76,14 +79,21 @@ static enum status options_read(struct option_set *set, struct storage_options *
 
 static enum status options_check(const struct storage_options *o, struct error *reterr)
 {
-    if (o->cluster[0] == '\0')
-        return error_set(reterr, STATUS_USAGE,
-                         "--cluster is missing: the cluster file; make one with duet-storage --found");
     if (o->name[0] == '\0')
         return error_set(reterr, STATUS_USAGE,
-                         "--name is missing: which node of the cluster file this is");
+                         "--name is missing: which node of the cluster this is");
     if (o->dir[0] == '\0')
         return error_set(reterr, STATUS_USAGE, "--dir is missing: the directory for this node's data");
+    if (o->listen[0] != '\0' && !clustermap_address_good(o->listen))
+        return error_set(reterr, STATUS_USAGE,
+                         "--listen: '%s' is not tcp://HOST:PORT (the node also takes the two ports "
+                         "above it)",
+                         o->listen);
+    if (o->join[0] != '\0' && !clustermap_address_good(o->join))
+        return error_set(reterr, STATUS_USAGE, "--join: '%s' is not tcp://HOST:PORT", o->join);
+    if (o->join[0] != '\0' && o->listen[0] == '\0')
+        return error_set(reterr, STATUS_USAGE,
+                         "--join: --listen is missing: where this node is to listen");
     return STATUS_OK;
 }
 
@@ -91,7 +101,8 @@ static void print_help(const struct option_set *set)
 {
     printf("duet-storage: one node of a Duet cluster\n\n"
            "  duet-storage --found --nodes n1=tcp://HOST:PORT,... > cluster.conf\n"
-           "  duet-storage --cluster cluster.conf --name n1 --dir DIR\n\n"
+           "  duet-storage --cluster cluster.conf --name n1 --dir DIR\n"
+           "  duet-storage --join tcp://HOST:PORT --name n4 --listen tcp://HOST:PORT --dir DIR\n\n"
            "A node takes three ports: PORT requests, PORT+1 peers, PORT+2 bulk. Options, from a file "
            "(--config,\nZPL), the environment (DUET_STORAGE_NAME) or flags, the later winning:\n\n");
     option_print_help(set, stdout);
@@ -99,34 +110,81 @@ static void print_help(const struct option_set *set)
 
 /* ------------------------------------------------------------------ opening */
 
-static enum status map_open(const struct storage_options *o, struct parts *p, struct error *reterr)
-{
-    p->map = clustermap_new();
-    if (p->map == NULL)
-        return error_set(reterr, STATUS_NOMEMORY, "out of memory");
-    enum status status = cluster_file_read(o->cluster, p->map, reterr);
-    if (status != STATUS_OK)
-        return status;
-    p->index = clustermap_node_by_name(p->map, o->name);
-    if (p->index == UINT32_MAX)
-        return error_set(reterr, STATUS_CONFIG, "the cluster file '%s' has no node '%s'", o->cluster,
-                         o->name);
-    return STATUS_OK;
-}
-
 static enum status directory_open(const struct storage_options *o, struct parts *p,
                                   struct error *reterr)
 {
     p->disk = disk_posix_new(o->dir, reterr);
     if (p->disk == NULL)
         return reterr->status;
-    enum status status = p->disk->verbs->lock(p->disk, reterr);
-    if (status == STATUS_OK)
-        status = identity_boot(p->disk, p->map->cluster_id, p->map->nodes[p->index].id,
-                               clock_wall_ms(), clock_random64() | 1, &p->identity, reterr);
-    if (status != STATUS_OK)
+    if (p->disk->verbs->lock(p->disk, reterr) != STATUS_OK)
         return error_wrap(reterr, "directory '%s'", o->dir);
     return STATUS_OK;
+}
+
+static enum status map_new(const struct storage_options *o, struct parts *p, struct error *reterr)
+{
+    p->map = clustermap_new();
+    if (p->map == NULL)
+        return error_set(reterr, STATUS_NOMEMORY, "out of memory");
+    return o->cluster[0] == '\0' ? STATUS_OK : cluster_file_read(o->cluster, p->map, reterr);
+}
+
+static enum status find_self(const struct storage_options *o, struct parts *p,
+                             struct error *reterr)
+{
+    p->index = clustermap_node_by_name(p->map, o->name);
+    if (p->index != UINT32_MAX)
+        return STATUS_OK;
+    if (o->cluster[0] == '\0')
+        return error_set(reterr, STATUS_CONFIG, "the cluster that directory '%s' belongs to has no "
+                                                "node '%s'", o->dir, o->name);
+    return error_set(reterr, STATUS_CONFIG, "the cluster file '%s' has no node '%s'", o->cluster,
+                     o->name);
+}
+
+/* Where it is to listen; nobody else may have said so before. */
+static enum status find_address(const struct storage_options *o, struct parts *p,
+                                struct error *reterr)
+{
+    snprintf(p->address, sizeof p->address, "%s",
+             o->listen[0] == '\0' ? p->map->nodes[p->index].address : o->listen);
+    for (uint32_t i = 0; i < p->map->nodes_count; i++)
+        if (i != p->index && p->map->nodes[i].version > 0 &&
+            strcmp(p->map->nodes[i].address, p->address) == 0)
+            return error_set(reterr, STATUS_CONFIG, "--listen: %s is the address of node %s",
+                             p->address, p->map->nodes[i].name);
+    return STATUS_OK;
+}
+
+/* The cluster file is the beginning; what the directory has learnt since wins. */
+static enum status map_open(const struct storage_options *o, struct parts *p, struct error *reterr)
+{
+    enum status status = map_new(o, p, reterr);
+    if (status != STATUS_OK)
+        return status;
+    status = map_file_load(p->disk, p->map, reterr);
+    if (status != STATUS_OK && status != STATUS_NOTFOUND)
+        return error_wrap(reterr, "directory '%s'", o->dir);
+    if (clustermap_empty(p->map) && o->join[0] == '\0')
+        return error_set(reterr, STATUS_USAGE,
+                         "--cluster is missing: the cluster file; make one with duet-storage "
+                         "--found, or --join a cluster that runs");
+    if (clustermap_empty(p->map))
+        status = join_cluster(o, p->disk, p->map, reterr);
+    else
+        status = o->join[0] == '\0' ? STATUS_OK : join_check(o, p->map, reterr);
+    if (status == STATUS_OK)
+        status = find_self(o, p, reterr);
+    return status == STATUS_OK ? find_address(o, p, reterr) : status;
+}
+
+static enum status identity_open(const struct storage_options *o, struct parts *p,
+                                 struct error *reterr)
+{
+    if (identity_boot(p->disk, p->map->cluster_id, p->map->nodes[p->index].id, clock_wall_ms(),
+                      clock_random64() | 1, &p->identity, reterr) == STATUS_OK)
+        return STATUS_OK;
+    return error_wrap(reterr, "directory '%s'", o->dir);
 }
 
 /* The longest lease that this disk's lives have granted is known before one is: the next life waits
@@ -168,6 +226,7 @@ static enum status node_open(const struct storage_options *o, struct parts *p, s
     options.incarnation = p->identity.incarnation;
     options.former = p->identity.former;
     options.disk = p->identity.disk;
+    options.address = p->address;
     options.boot_id = clock_random64();
     options.suspect_ms = o->suspect;
     options.stall_ms = o->stall;
@@ -278,9 +337,11 @@ static enum status start(struct parts *p, struct error *reterr)
 
 static enum status open_all(const struct storage_options *o, struct parts *p, struct error *reterr)
 {
-    enum status status = map_open(o, p, reterr);
+    enum status status = directory_open(o, p, reterr);
     if (status == STATUS_OK)
-        status = directory_open(o, p, reterr);
+        status = map_open(o, p, reterr);
+    if (status == STATUS_OK)
+        status = identity_open(o, p, reterr);
     if (status == STATUS_OK)
         status = lease_note(o, p, reterr);
     if (status == STATUS_OK)
@@ -324,6 +385,8 @@ static enum status serve(const struct storage_options *o, struct parts *p, int s
     struct loop_parts parts = {.options = o,
                                .map = p->map,
                                .index = p->index,
+                               .address = p->address,
+                               .disk = p->disk,
                                .store = p->store,
                                .table = p->table,
                                .log = p->log,
@@ -332,8 +395,8 @@ static enum status serve(const struct storage_options *o, struct parts *p, int s
     struct loop *loop = loop_new(&parts, reterr);
     if (loop == NULL)
         return reterr->status;
-    logline(LOGLINE_INFO, "serving", "address=%s dir=%s", p->map->nodes[p->index].address, o->dir);
-    notify_ready("serving on %s", p->map->nodes[p->index].address);
+    logline(LOGLINE_INFO, "serving", "address=%s dir=%s", p->address, o->dir);
+    notify_ready("serving on %s", p->address);
     enum status status = loop_run(loop, reterr);
     if (status != STATUS_OK) {
         /* Rule U4: end at once; nothing is flushed, sent or answered any more. */
@@ -371,7 +434,9 @@ static int check_config(const struct storage_options *o)
     struct error error;
     enum status status = options_check(o, &error);
     if (status == STATUS_OK)
-        status = map_open(o, &parts, &error);
+        status = map_new(o, &parts, &error);
+    if (status == STATUS_OK && !clustermap_empty(parts.map))
+        status = find_self(o, &parts, &error);
     clustermap_destroy(&parts.map);
     if (status != STATUS_OK)
         return fatal(&error);

@@ -78,6 +78,8 @@ void membership_start(struct core *c)
     struct registry_voters v;
     struct clustermap *map = c->map;
     registry_voters(c->registry, &v);
+    if (v.version < map->cluster_version)
+        membership_adopt(c);
     if (v.version <= map->cluster_version)
         return;
     map->version += v.version - map->cluster_version;
@@ -107,6 +109,7 @@ static void adopt_disks(struct core *c)
 void membership_adopt(struct core *c)
 {
     struct registry_voters v = membership_voters_of(c->map);
+    c->peers_count = c->map->nodes_count;
     if (voters_hold(&v))
         registry_set_voters(c->registry, &v);
     peers_find(c);
@@ -133,20 +136,54 @@ static void swap_voters(struct core *c, const struct clustermap_voters *voters)
     buffer_fini(&value);
 }
 
+static void swap_node(struct core *c, uint32_t index, const struct clustermap_node *node)
+{
+    struct buffer value;
+    buffer_init(&value, VALUE_MAX);
+    if (clustermap_encode_node(node, &value) != STATUS_OK)
+        core_fail(c, STATUS_NOMEMORY);
+    else
+        swap(c, REGISTRY_NODE(index), node->version, &value);
+    buffer_fini(&value);
+}
+
+/* Does the register have another address of ours? */
+static bool has_moved(const struct core *c)
+{
+    return c->options.address != NULL &&
+           strcmp(c->map->nodes[c->options.index].address, c->options.address) != 0;
+}
+
 /* Our own register says what is ours. */
 static void publish(struct core *c)
 {
     struct clustermap_node self = c->map->nodes[c->options.index];
-    struct buffer value;
-    if (self.disk == c->options.disk)
+    if (self.disk == c->options.disk && !has_moved(c))
         return;
     self.disk = c->options.disk;
-    buffer_init(&value, VALUE_MAX);
-    if (clustermap_encode_node(&self, &value) != STATUS_OK)
-        core_fail(c, STATUS_NOMEMORY);
+    if (has_moved(c))
+        snprintf(self.address, sizeof self.address, "%s", c->options.address);
+    swap_node(c, c->options.index, &self);
+}
+
+void membership_tell(const struct core *c, struct heartbeat *h)
+{
+    if (has_moved(c))
+        h->address = bytes_text(c->options.address);
+}
+
+void membership_address(struct core *c, uint32_t node, struct bytes address)
+{
+    struct clustermap_node its = c->map->nodes[node];
+    if (!known_met(c) || !registry_is_voter(c->registry, c->options.index) ||
+        bytes_equal(bytes_text(its.address), address))
+        return;
+    memcpy(its.address, address.data, address.size);
+    its.address[address.size] = '\0';
+    if (clustermap_address_good(its.address))
+        swap_node(c, node, &its);
     else
-        swap(c, REGISTRY_NODE(c->options.index), self.version, &value);
-    buffer_fini(&value);
+        core_malformed(c);
 }
 
 void membership_ended(struct core *c, uint32_t number, uint64_t version, struct bytes value)
@@ -355,5 +392,54 @@ enum status membership_voters(struct core *c, const struct voters_message *m,
     for (uint32_t i = 0; i < next.next_count; i++)
         next.next[i] = m->nodes[i];
     swap_voters(c, &next);
+    return STATUS_OK;
+}
+
+/* ------------------------------------------------------------------ joining */
+
+static void node_of(const struct node_value *m, struct clustermap_node *ret)
+{
+    *ret = (struct clustermap_node){.weight = m->weight, .disk = m->disk};
+    memcpy(&ret->id, m->node_id.data, sizeof ret->id);
+    memcpy(ret->name, m->name.data, m->name.size);
+    memcpy(ret->address, m->address.data, m->address.size);
+    if (m->host.size > 0)
+        memcpy(ret->host, m->host.data, m->host.size);
+}
+
+/* Nobody else may have its name or its address. */
+static enum status check_free(const struct core *c, const struct clustermap_node *node, char *words)
+{
+    for (uint32_t i = 0; i < c->map->nodes_count; i++) {
+        const struct clustermap_node *other = &c->map->nodes[i];
+        if (other->version == 0)
+            continue;
+        if (strcmp(other->name, node->name) == 0)
+            return say(words, STATUS_USAGE, "the name %s is in use by another node of this cluster",
+                       node->name);
+        if (strcmp(other->address, node->address) == 0)
+            return say(words, STATUS_USAGE, "its address is that of node %s", other->name);
+    }
+    return STATUS_OK;
+}
+
+enum status membership_join(struct core *c, const struct node_value *m,
+                            char words[static MEMBERSHIP_WORDS_MAX])
+{
+    struct clustermap_node node;
+    node_of(m, &node);
+    if (clustermap_node_by_id(c->map, node.id) != UINT32_MAX)
+        return STATUS_OK;
+    enum status status = check_free(c, &node, words);
+    if (status != STATUS_OK)
+        return status;
+    if (m->disk == 0 || !clustermap_address_good(node.address))
+        return say(words, STATUS_USAGE, "%s",
+                   "a node that joins has a disk, and an address tcp://HOST:PORT");
+    if (!known_met(c))
+        return say(words, STATUS_BUSY, "node %s knows no others yet", name_of(c, c->options.index));
+    if (c->map->nodes_count == NODES_MAX)
+        return say(words, STATUS_TOOBIG, "%s", "the cluster has as many nodes as there can be");
+    swap_node(c, c->map->nodes_count, &node);
     return STATUS_OK;
 }

@@ -2,7 +2,9 @@
  * nodes. Pure.
  *
  * A node writes what is its own into its register: its disk, once that is known to enough others
- * (known.h). Whoever comes with another disk afterwards is not that node.
+ * (known.h), and its address. Whoever comes with another disk afterwards is not that node. Who comes
+ * with another address cannot be answered there yet: its heartbeats name it, and the voters write it.
+ * A node that joins takes the lowest number that is free, by a swap of that node's register.
  *
  *   voters A      `duet admin voters`, asked of one of A: who is to come is there, and every node's
  *      |          disk is in its register, so that those to come know it
@@ -38,6 +40,11 @@ void membership_adopt(struct core *c);
 void membership_moved(struct core *c, uint32_t number);
 /* The same, of the cluster or of a node: this is its value. */
 void membership_ended(struct core *c, uint32_t number, uint64_t version, struct bytes value);
+/* What our heartbeats say about us. */
+void membership_tell(const struct core *c, struct heartbeat *h);
+/* A heartbeat of node says that it listens there. */
+void membership_address(struct core *c, uint32_t node, struct bytes address);
+
 /* With each heartbeat: what is under way goes on. */
 void membership_tick(struct core *c);
 /* End of a turn: what has moved is told to all. */
@@ -47,5 +54,10 @@ void membership_flush(struct core *c);
  * the reason is in words. */
 enum status membership_voters(struct core *c, const struct voters_message *m,
                               char words[static MEMBERSHIP_WORDS_MAX]);
+
+/* Take in who asks: take the next step. STATUS_OK: under way, or done; the map tells. Else the reason
+ * is in words. */
+enum status membership_join(struct core *c, const struct node_value *m,
+                            char words[static MEMBERSHIP_WORDS_MAX]);
 
 #endif

@@ -107,7 +107,7 @@ struct node *node_new(const struct node_options *options, struct clustermap *map
     c->by_partition = calloc(partitions, sizeof(void *));
     c->touched = calloc(partitions * 2u, sizeof(void *));
     c->peers_count = map->nodes_count;
-    c->peers = calloc(c->peers_count, sizeof *c->peers);
+    c->peers = calloc(NODES_MAX, sizeof *c->peers);
     c->snapshots_drawn = options->boot_id; /* so that no id of an earlier life comes again */
     arena_init(&c->frame);
     arena_init(&c->arena);
@@ -116,7 +116,7 @@ struct node *node_new(const struct node_options *options, struct clustermap *map
     cold_init(&c->cold);
     bool ok = c->by_partition != NULL && core_slot_reserve(c, partitions) && c->touched != NULL &&
               c->peers != NULL && pending_index_init(&c->pending) == STATUS_OK &&
-              outbox_init(&c->outbox, c->peers_count, options->index, options->incarnation) ==
+              outbox_init(&c->outbox, NODES_MAX, options->index, options->incarnation) ==
                   STATUS_OK;
     ok = ok && known_init(c) == STATUS_OK && epoch_init(c) == STATUS_OK &&
          membership_init(c) == STATUS_OK;
@@ -586,6 +586,21 @@ static void on_voters(struct core *c, uint64_t source, struct bytes frame)
         core_packed(c, clustermap_pack_nodes(c->map, reply));
 }
 
+static void on_join(struct core *c, uint64_t source, struct bytes frame)
+{
+    char words[MEMBERSHIP_WORDS_MAX];
+    struct node_value m;
+    if (codec_unpack_join(frame, &c->frame, &m) != STATUS_OK) {
+        refuse_frame(c, source, STATUS_MALFORMED, "the JOIN does not decode");
+        return;
+    }
+    enum status status = membership_join(c, &m, words);
+    if (status != STATUS_OK)
+        say_refused(c, source, status, words);
+    else
+        on_map_request(c, source);
+}
+
 static void on_request(struct node *n, uint64_t source, struct bytes frame)
 {
     struct core *c = &n->core;
@@ -613,6 +628,8 @@ static void on_request(struct node *n, uint64_t source, struct bytes frame)
         on_drain(n, source, frame);
     else if (kind == MESSAGE_VOTERS)
         on_voters(c, source, frame);
+    else if (kind == MESSAGE_JOIN)
+        on_join(c, source, frame);
     else
         refuse_frame(c, source, STATUS_UNSUPPORTED, "a node does not take this kind of message");
 }

@@ -34,6 +34,7 @@ struct node_options {
     uint64_t incarnation; /* raised and synced before node_start() */
     uint64_t former;      /* the incarnation before */
     uint64_t disk;        /* of the directory (identity.h); not 0 */
+    const char *address;  /* where it listens; NULL: as the map says. Borrowed for the node's life */
     uint64_t boot_id;     /* random */
     uint64_t heartbeat_ms;  /* 100 */
     uint64_t suspect_ms;    /* 300: a peer that was silent for so long is missing */

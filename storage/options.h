@@ -7,9 +7,13 @@
 /* clang-format off */
 #define STORAGE_OPTIONS(X)                                                                         \
     /* kind  name            default            min max         unit   sentence */                 \
-    X(TEXT, cluster,         "",                0, 4096,        "",    "the cluster file, the same on every node") \
-    X(TEXT, name,            "",                0, 63,          "",    "which node of the cluster file this is") \
+    X(TEXT, cluster,         "",                0, 4096,        "",    "the cluster file, the same on every node; a node that joined has none") \
+    X(TEXT, name,            "",                0, 63,          "",    "which node of the cluster this is") \
     X(TEXT, dir,             "",                0, 4096,        "",    "the directory that holds this node's data") \
+    X(TEXT, listen,          "",                0, 127,         "",    "tcp://HOST:PORT where this node listens, if that is not what the cluster file says, or no longer") \
+    X(TEXT, join,            "",                0, 127,         "",    "tcp://HOST:PORT of any node of a cluster: become a node of it. Only the first start looks at it") \
+    X(UINT, weight,          "0",               0, 1000000,     "",    "--join: this node's weight; 0: it holds no data, but may vote") \
+    X(TEXT, host,            "",                0, 63,          "",    "--join: the host that this node is on; its name unless given") \
     X(FLAG, insecure,        "0",               0, 1,           "",    "allow an address that is not loopback, without any protection") \
     X(UINT, segment_size,    "64",              1, 1024,        "MiB", "one log segment") \
     X(UINT, log_retention,   "4096",            0, 1048576,     "MiB", "checkpointed log that is kept for peers") \

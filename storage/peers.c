@@ -137,6 +137,8 @@ static void on_heartbeat(struct core *c, struct bytes frame)
     else if (!peer->up)
         suspected_wrongly(c, peer);
     peer->heard_ms = c->now_ms;
+    if (h.address.size > 0)
+        membership_address(c, h.sender, h.address);
     if (!peer->up)
         peer_up(c, h.sender);
     if (lease_heard(c, &h))
@@ -378,6 +380,7 @@ static void send_heartbeat(struct core *c, uint32_t node)
     c->peers[node].heartbeat_due = false;
     arena_reset(&c->arena, (size_t)4 << 20);
     known_tell(c, node, &h);
+    membership_tell(c, &h);
     lease_ask(c, node, &h);
     struct buffer *frame = outbox_frame(&c->outbox, node, LANE_CONTROL);
     if (frame != NULL)

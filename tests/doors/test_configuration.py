@@ -116,7 +116,12 @@ class Configuration(unittest.TestCase):
             self.refused(EX_CONFIG, "did you mean log_level?", program, "--config",
                          self.file("log_leve = 1\n"))
         self.refused(EX_CONFIG, "did you mean slots?", "duet-router", DUET_ROUTER_SLOT="1")
-        self.refused(EX_USAGE, "--cluster is missing", "duet-storage", "--name", "n1")
+        self.refused(EX_USAGE, "--dir is missing", "duet-storage", "--name", "n1")
+        node = ["duet-storage", "--name", "n1", "--dir", os.path.join(self.folder.name, "n1")]
+        self.refused(EX_USAGE, "--cluster is missing", *node)
+        self.refused(EX_USAGE, "--listen is missing", *node, "--join", "tcp://127.0.0.1:7500")
+        self.refused(EX_USAGE, "is not tcp://HOST:PORT", *node, "--listen", "tcp://127.0.0.1")
+        self.refused(EX_USAGE, "is not tcp://HOST:PORT", *node, "--join", "127.0.0.1:7500")
 
     def test_missing_file_is_named(self):
         for program in ("duet-router", "duet-storage"):

@@ -188,6 +188,8 @@ static void keep_on_wire(struct pair *p, struct node_effect *e)
 /* On the wire `source` is the sender, and `ticket` when it arrives. */
 static void to_wire(struct pair *p, uint32_t node, struct node_effect *e)
 {
+    if (e->peer >= p->count) /* a node that is in the map, but not here */
+        return buffer_fini(&e->frame);
     e->source = node;
     e->ticket = p->now_ms + p->delay_ms;
     keep_on_wire(p, e);
@@ -320,6 +322,7 @@ void pair_start(struct pair *p, uint32_t node)
     n->incarnation = n->incarnation < p->now_ms ? p->now_ms : n->incarnation + 1;
     o.incarnation = n->incarnation;
     o.disk = n->disk;
+    o.address = p->address[node];
     if (p->kept_bytes_max > 0)
         o.kept_bytes_max = p->kept_bytes_max;
     n->map = map_new(p->count, p->partitions);

@@ -65,6 +65,7 @@ struct pair {
     uint64_t digest; /* not 0: that of all that is sent, whatever its key */
     uint32_t partitions;
     bool store_inline;
+    const char *address[PAIR_NODES_MAX]; /* from the next start on; NULL: the map's */
     uint64_t kept_bytes_max; /* 0: the node's default */
 };
 

@@ -574,6 +574,30 @@ static void test_clustermap__a_nodes_register_is_taken_if_it_is_newer(void **sta
                      STATUS_MALFORMED);
 }
 
+static void test_clustermap__an_address_leaves_room_for_two_more_ports(void **state)
+{
+    static const char *const good[] = {"tcp://127.0.0.1:7500", "tcp://h:1", "tcp://[::1]:65533"};
+    static const char *const bad[] = {"",           "127.0.0.1:7500", "tcp://h",        "tcp://h:",
+                                      "tcp://:75",  "tcp://h:0",      "tcp://h:65534",  "tcp://h:7x",
+                                      "tcp://h:-1", "tcp://\"h:75",   "tcp://h:99999999999"};
+    (void)state;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        assert_true(clustermap_address_good(good[i]));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_false(clustermap_address_good(bad[i]));
+}
+
+static void test_clustermap__what_is_newer_of_the_nodes_shows_in_their_version(void **state)
+{
+    struct fixture *f = *state;
+    found(f->map, 3);
+    uint64_t version = clustermap_nodes_version(f->map);
+    clustermap_set_epoch(f->map, 7, 3);
+    assert_true(clustermap_nodes_version(f->map) == version);
+    f->map->nodes[2].version++;
+    assert_true(clustermap_nodes_version(f->map) == version + 1);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(test_clustermap__##name, setup, teardown)
 
 int main(void)
@@ -600,6 +624,8 @@ int main(void)
         CASE(registers_of_a_later_version_are_skipped),
         CASE(set_epoch_makes_a_newer_register),
         CASE(a_restarted_primarys_register_wins),
+        CASE(an_address_leaves_room_for_two_more_ports),
+        CASE(what_is_newer_of_the_nodes_shows_in_their_version),
         CASE(voters_to_come_travel_with_the_register),
         CASE(a_nodes_register_is_taken_if_it_is_newer),
     };

@@ -441,6 +441,17 @@ static enum status sample_node_value(struct buffer *out)
     return codec_pack_node_value(&m, out);
 }
 
+static enum status sample_join(struct buffer *out)
+{
+    struct buffer value;
+    buffer_init(&value, 4096);
+    enum status s = sample_node_value(&value);
+    if (s == STATUS_OK)
+        s = codec_pack_join(buffer_view(&value), out);
+    buffer_fini(&value);
+    return s;
+}
+
 static enum status sample_partition_value(struct buffer *out)
 {
     const struct partition_value m = {
@@ -489,6 +500,18 @@ AGAIN(again_hello, struct hello, codec_unpack_hello(in, arena, &m),
       codec_pack_hello((enum message_kind)in.data[2], &m, out))
 AGAIN_SIMPLE(request)
 AGAIN(again_drain, bool, codec_unpack_drain(in, arena, &m), codec_pack_drain(m, out))
+static enum status pack_join(const struct node_value *m, struct buffer *out)
+{
+    struct buffer value;
+    buffer_init(&value, 4096);
+    enum status s = codec_pack_node_value(m, &value);
+    if (s == STATUS_OK)
+        s = codec_pack_join(buffer_view(&value), out);
+    buffer_fini(&value);
+    return s;
+}
+
+AGAIN(again_join, struct node_value, codec_unpack_join(in, arena, &m), pack_join(&m, out))
 AGAIN(again_voters, struct voters_message, codec_unpack_voters(in, arena, &m),
       codec_pack_voters(&m, out))
 AGAIN(again_answer, struct answer, codec_unpack_answer(in, arena, &m),
@@ -556,6 +579,9 @@ static const struct door {
      "005203e807145a056170706c655a0162620210016200"},
     {"refused", false, sample_refused, again_refused,
      "d7010700080f120a70726f746f636f6c203918012001"},
+    {"join", false, sample_join, again_join,
+     "d70110000a440a103031323334353637383961626364656612026e311a147463703a2f2f3132372e302e302e31"
+     "3a37353030220268312a026b3130643801400cc1024d00000000000000"},
     {"voters", false, sample_voters, again_voters, "d7010f000a040001ac02"},
     {"drain", false, sample_drain, again_drain, "d7010e000801"},
     {"ping", false, sample_ping, again_ping,

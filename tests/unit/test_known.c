@@ -159,7 +159,7 @@ static void test_known__a_damaged_record_or_state_is_corrupt(void **state)
     (void)state;
     static const uint8_t zeros[64];
     struct error error;
-    uint8_t body[24] = {PAIR_NODES}; /* no such node */
+    uint8_t body[24] = {NODES_MAX & 0xff, NODES_MAX >> 8}; /* no such node can be */
     struct record_view record = {.kind = RECORD_KNOWN, .body = bytes_of(body, sizeof body)};
     pair_crash(&p, 1);
     struct node *n = p.nodes[0].node;

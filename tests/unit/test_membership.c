@@ -193,6 +193,116 @@ static void test_membership__without_a_majority_the_change_is_refused(void **sta
     assert_voters(0, all, 3);
 }
 
+/* As a process asks that is to be a node. Its number, UINT32_MAX: it was not taken in. */
+static uint32_t join(uint32_t node, const char *name, const char *address, uint8_t id)
+{
+    struct clustermap_node self = {.disk = 77, .weight = 5};
+    struct buffer value, frame;
+    memset(&self.id, id, sizeof self.id);
+    snprintf(self.name, sizeof self.name, "%s", name);
+    snprintf(self.address, sizeof self.address, "%s", address);
+    buffer_init(&value, 4096);
+    buffer_init(&frame, 4096);
+    assert_int_equal(clustermap_encode_node(&self, &value), STATUS_OK);
+    assert_int_equal(codec_pack_join(buffer_view(&value), &frame), STATUS_OK);
+    pair_ask(&p, node, buffer_view(&frame));
+    buffer_fini(&value);
+    buffer_fini(&frame);
+    pair_run(&p, CHANGED_MS);
+    return clustermap_node_by_id(p.nodes[node].map, self.id);
+}
+
+static void test_membership__a_node_joins_and_all_hear_of_it(void **state)
+{
+    (void)state;
+    assert_int_equal(join(1, "n4", "tcp://127.0.0.1:9000", 0x44), 3);
+    assert_int_equal(join(2, "n5", "tcp://127.0.0.1:9003", 0x55), 4);
+    for (uint32_t i = 0; i < 3; i++) {
+        const struct clustermap *map = p.nodes[i].map;
+        assert_int_equal(map->nodes_count, 5);
+        assert_string_equal(map->nodes[3].name, "n4");
+        assert_string_equal(map->nodes[4].address, "tcp://127.0.0.1:9003");
+        assert_true(map->nodes[4].disk == 77 && map->nodes[4].weight == 5);
+    }
+}
+
+static void test_membership__who_asks_again_has_the_same_number(void **state)
+{
+    (void)state;
+    assert_int_equal(join(1, "n4", "tcp://127.0.0.1:9000", 0x44), 3);
+    assert_int_equal(join(2, "n4", "tcp://127.0.0.1:9000", 0x44), 3);
+    assert_int_equal(p.nodes[0].map->nodes_count, 4);
+}
+
+static void test_membership__nobody_joins_under_anothers_name_or_address(void **state)
+{
+    (void)state;
+    assert_int_equal(join(1, "n2", "tcp://127.0.0.1:9000", 0x44), UINT32_MAX);
+    assert_refused(STATUS_USAGE, "the name n2 is in use");
+    assert_int_equal(join(1, "n4", p.nodes[0].map->nodes[2].address, 0x44), UINT32_MAX);
+    assert_refused(STATUS_USAGE, "that of node n3");
+    assert_int_equal(join(1, "n4", "nowhere", 0x44), UINT32_MAX);
+    assert_refused(STATUS_USAGE, "tcp://HOST:PORT");
+}
+
+/* Two ask two nodes at the same moment for the same number. */
+static void test_membership__two_who_join_at_once_have_two_numbers(void **state)
+{
+    (void)state;
+    cut_off(1, true);
+    assert_int_equal(join(1, "n5", "tcp://127.0.0.1:9003", 0x55), UINT32_MAX);
+    assert_int_equal(join(2, "n4", "tcp://127.0.0.1:9000", 0x44), 3);
+    cut_off(1, false);
+    pair_run(&p, CHANGED_MS);
+    assert_int_equal(join(1, "n5", "tcp://127.0.0.1:9003", 0x55), 4);
+    assert_int_equal(p.nodes[0].map->nodes_count, 5);
+}
+
+/* What was known of nodes beyond the cluster file is known after a restart. */
+static void test_membership__who_has_joined_is_known_over_a_restart(void **state)
+{
+    (void)state;
+    assert_int_equal(join(1, "n4", "tcp://127.0.0.1:9000", 0x44), 3);
+    for (int checkpointed = 0; checkpointed < 2; checkpointed++) {
+        if (checkpointed)
+            pair_checkpoint(&p, 0);
+        pair_crash(&p, 0);
+        pair_start(&p, 0);
+        pair_run(&p, TRIO_SETTLED_MS);
+        assert_int_equal(p.nodes[0].map->nodes_count, 4);
+    }
+}
+
+static void test_membership__heartbeats_bring_a_new_address_into_the_register(void **state)
+{
+    (void)state;
+    const char *moved = "tcp://127.0.0.1:9900";
+    pair_crash(&p, third);
+    p.address[third] = moved;
+    pair_start(&p, third);
+    p.deaf[third] = true; /* nothing comes where it was */
+    pair_run(&p, CHANGED_MS);
+    assert_string_equal(p.nodes[primary].map->nodes[third].address, moved);
+    assert_string_equal(p.nodes[replica].map->nodes[third].address, moved);
+    p.deaf[third] = false;
+    pair_run(&p, CHANGED_MS);
+    assert_string_equal(p.nodes[third].map->nodes[third].address, moved);
+    assert_true(p.nodes[third].map->nodes[third].disk == p.nodes[third].disk);
+}
+
+static void test_membership__who_votes_alone_writes_its_address_itself(void **state)
+{
+    (void)state;
+    const char *moved = "tcp://127.0.0.1:9900";
+    const uint32_t one[] = {third};
+    ask(primary, one, 1);
+    pair_crash(&p, third);
+    p.address[third] = moved;
+    pair_start(&p, third);
+    pair_run(&p, CHANGED_MS);
+    assert_string_equal(p.nodes[primary].map->nodes[third].address, moved);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(test_membership__##name, open_trio, trio_close)
 
 int main(void)
@@ -208,6 +318,13 @@ int main(void)
         CASE(asking_again_for_what_is_changes_nothing),
         CASE(what_cannot_be_is_refused_with_the_reason),
         CASE(without_a_majority_the_change_is_refused),
+        CASE(a_node_joins_and_all_hear_of_it),
+        CASE(who_asks_again_has_the_same_number),
+        CASE(nobody_joins_under_anothers_name_or_address),
+        CASE(two_who_join_at_once_have_two_numbers),
+        CASE(who_has_joined_is_known_over_a_restart),
+        CASE(heartbeats_bring_a_new_address_into_the_register),
+        CASE(who_votes_alone_writes_its_address_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
