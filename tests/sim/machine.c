@@ -1185,7 +1185,8 @@ void machine_damage_log(struct machine *m)
     ENSURE(m->disk->verbs->open(m->disk, path, 0, &f, NULL) == STATUS_OK);
     uint64_t used = used_size(f);
     ENSURE(used > 4096);
-    uint64_t at = 512 + used / 4 / 512 * 512 + 20;
+    /* The first byte of a sector: later ones may be the padding behind a group. */
+    uint64_t at = 512 + used / 4 / 512 * 512;
     world_say(m->world, "n%u  a bit of %s flips at %" PRIu64, m->index, path, at);
     ENSURE(f->verbs->read(f, at, &byte, 1, &got) == STATUS_OK && got == 1);
     byte ^= 1;

@@ -626,7 +626,7 @@ static void run_learner_ack(struct world *w)
 {
     struct machine *away = replica(w), *slow = member_but(w, away);
     work_and_wait(w, 0, w->knobs.clients - 1, 20);
-    for (int round = 0; round < 5 && !w->failed; round++) {
+    for (int round = 0; round < 10 && !w->failed; round++) {
         machine_end(away, MACHINE_KILL);
         world_pass(w, 1200);
         work(w, 40);
