@@ -289,6 +289,10 @@ static void carry_out(struct gateway *g, uint64_t now)
     }
     (void)now;
     effects_clear(&g->effects);
+    if (g->world->starved) { /* what a loop would have kept is asked for again */
+        effects_fini(&g->effects);
+        effects_init(&g->effects);
+    }
 }
 
 static void on_timer(void *arg, uint64_t life, uint64_t at_us)

@@ -886,6 +886,10 @@ static void carry_out(struct machine *m)
             send_peer(m, e);
     }
     node_effects_clear(&m->effects);
+    if (m->world->starved) { /* what a loop would have kept is asked for again */
+        node_effects_fini(&m->effects);
+        node_effects_init(&m->effects);
+    }
 }
 
 static enum status care_for_space(struct machine *m, const struct node_time *time)

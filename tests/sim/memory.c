@@ -6,7 +6,7 @@
 #include "proto/base/ensure.h"
 #include "tests/sim/random.h"
 
-#define MEAN_BITS_MIN 9
+#define MEAN_BITS_MIN 7
 #define MEAN_BITS_MAX 14
 
 void *__real_malloc(size_t size);
