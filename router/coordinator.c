@@ -263,6 +263,7 @@ uint64_t coordinator_deadline(const struct coordinator *c)
 void coordinator_flush(struct coordinator *c, uint64_t now_ms, struct effects *effects)
 {
     enter(c, now_ms, effects);
+    peers_flush(c);
     dispatch_flush(c);
     answers_flush(c);
 }

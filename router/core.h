@@ -55,6 +55,8 @@ struct peer {
     bool batching;               /* in the coordinator's list of those */
     bool map_asked;
     uint64_t map_asked_ms;
+    bool connection_owed; /* the shell has not been told to connect: there was no memory */
+    enum effect_kind connection_kind;
 };
 
 struct coordinator {
@@ -84,6 +86,7 @@ struct coordinator {
 
     struct peer *peers;
     uint32_t peers_count;
+    uint32_t connections_owed; /* of the peers */
     uint32_t batching[COORDINATOR_NODES_MAX]; /* peers that have unflushed operations */
     uint32_t batching_count;
 

@@ -36,11 +36,23 @@ static struct effect *send_to(struct coordinator *c, uint32_t node)
 /* Tell the shell where to connect; kind is CONNECT_NODE or RESET_NODE. */
 static void ask_connection(struct coordinator *c, uint32_t node, enum effect_kind kind)
 {
+    struct peer *peer = &c->peers[node];
     struct effect *e = effects_add(c->out, kind);
+    c->connections_owed -= peer->connection_owed;
+    peer->connection_owed = e == NULL;
+    peer->connection_kind = kind;
+    c->connections_owed += peer->connection_owed;
     if (e == NULL)
-        return;
+        return; /* no memory; nobody else would ever ask: see peers_flush() */
     e->node = node;
-    snprintf(e->address, sizeof e->address, "%s", c->peers[node].address);
+    snprintf(e->address, sizeof e->address, "%s", peer->address);
+}
+
+void peers_flush(struct coordinator *c)
+{
+    for (uint32_t node = 0; c->connections_owed > 0 && node < c->peers_count; node++)
+        if (c->peers[node].connection_owed)
+            ask_connection(c, node, c->peers[node].connection_kind);
 }
 
 uint32_t peers_add(struct coordinator *c, const char *address)

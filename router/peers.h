@@ -19,6 +19,9 @@ void peers_message(struct coordinator *c, uint32_t node, struct bytes frame);
 void peers_connected(struct coordinator *c, uint32_t node, bool connected);
 void peers_timer(struct coordinator *c, uint32_t node, uint64_t due_ms);
 
+/* In each turn: ask once more for the connections for which there was no memory. */
+void peers_flush(struct coordinator *c);
+
 /* The first operation is put on its way to a node to which none was. */
 void peers_busy(struct coordinator *c, uint32_t node);
 
