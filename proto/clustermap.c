@@ -10,7 +10,8 @@
 
 #define NONE                   UINT32_MAX
 #define REGISTER_NAME_SIZE_MAX 24
-#define PORT_MAX               65533 /* two more lie above it */
+#define PORTS_OF_A_NODE        3 /* requests, peers, bulk */
+#define PORT_MAX               (65535 - PORTS_OF_A_NODE + 1)
 #define VALUE_BYTES_MAX        1024               /* of one register */
 #define ARENA_CAP              ((size_t)64 << 10) /* for one register's value */
 
@@ -70,9 +71,11 @@ static enum status check_node(const struct clustermap *map, uint32_t i, struct e
         const struct clustermap_node *other = &map->nodes[j];
         if (strcmp(other->name, node->name) == 0)
             return error_set(reterr, STATUS_CONFIG, "two nodes have the name '%s'", node->name);
-        if (strcmp(other->address, node->address) == 0)
-            return error_set(reterr, STATUS_CONFIG, "nodes '%s' and '%s' have one address, %s",
-                             other->name, node->name, node->address);
+        if (clustermap_addresses_meet(other->address, node->address))
+            return error_set(reterr, STATUS_CONFIG,
+                             "nodes '%s' and '%s' want the same ports: %s and %s; each takes three, "
+                             "from its own on",
+                             other->name, node->name, other->address, node->address);
         if (id_equal(other->id, node->id))
             return error_set(reterr, STATUS_CONFIG, "nodes '%s' and '%s' have one id", other->name,
                              node->name);
@@ -756,6 +759,14 @@ bool clustermap_address_good(const char *address)
         port = port * 10 + (uint32_t)(*c - '0');
     }
     return port > 0 && port <= PORT_MAX;
+}
+
+bool clustermap_addresses_meet(const char *a, const char *b)
+{
+    const char *x = strrchr(a, ':'), *y = strrchr(b, ':');
+    if (x == NULL || y == NULL || x - a != y - b || strncmp(a, b, (size_t)(x - a)) != 0)
+        return false;
+    return labs(strtol(x + 1, NULL, 10) - strtol(y + 1, NULL, 10)) < PORTS_OF_A_NODE;
 }
 
 uint64_t clustermap_nodes_version(const struct clustermap *map)

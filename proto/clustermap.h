@@ -112,6 +112,9 @@ static inline bool clustermap_empty(const struct clustermap *map)
 
 /* Is it "tcp://HOST:PORT", with room for the two ports above it, and can stand in a cluster file? */
 bool clustermap_address_good(const char *address);
+/* Would nodes at these addresses, both good, want the same port of one host? Each takes three, from its
+ * own on. Hosts are compared as text. */
+bool clustermap_addresses_meet(const char *a, const char *b);
 
 /* Sum of the versions of the registers of the cluster and its nodes: differs when one differs. */
 uint64_t clustermap_nodes_version(const struct clustermap *map);

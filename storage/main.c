@@ -150,9 +150,10 @@ static enum status find_address(const struct storage_options *o, struct parts *p
              o->listen[0] == '\0' ? p->map->nodes[p->index].address : o->listen);
     for (uint32_t i = 0; i < p->map->nodes_count; i++)
         if (i != p->index && p->map->nodes[i].version > 0 &&
-            strcmp(p->map->nodes[i].address, p->address) == 0)
-            return error_set(reterr, STATUS_CONFIG, "--listen: %s is the address of node %s",
-                             p->address, p->map->nodes[i].name);
+            clustermap_addresses_meet(p->map->nodes[i].address, p->address))
+            return error_set(reterr, STATUS_CONFIG,
+                             "--listen: %s and the two ports above it meet those of node %s, %s",
+                             p->address, p->map->nodes[i].name, p->map->nodes[i].address);
     return STATUS_OK;
 }
 

@@ -417,8 +417,10 @@ static enum status check_free(const struct core *c, const struct clustermap_node
         if (strcmp(other->name, node->name) == 0)
             return say(words, STATUS_USAGE, "the name %s is in use by another node of this cluster",
                        node->name);
-        if (strcmp(other->address, node->address) == 0)
-            return say(words, STATUS_USAGE, "its address is that of node %s", other->name);
+        if (clustermap_addresses_meet(other->address, node->address))
+            return say(words, STATUS_USAGE,
+                       "its ports (three, from that of its address on) meet those of node %s",
+                       other->name);
     }
     return STATUS_OK;
 }

@@ -100,7 +100,7 @@ def options(run, c):
     refused(run, program(c, storage, "--cluster", config(c, "\x01\x02garbage\n   {{{"), "--name",
                          "n1", "--dir", c.dir), 78, ["test.conf"],
             "duet-storage: cluster file that is none")
-    refused(run, program(c, storage, "--name", "n1"), 64, ["--cluster"],
+    refused(run, program(c, storage, "--name", "n1", "--dir", c.dir), 64, ["--cluster", "--join"],
             "duet-storage: without a cluster file")
     good = program(c, *node, "--check-config")
     run.check(good.returncode == 0 and "OK" in good.stdout, "duet-storage: --check-config")

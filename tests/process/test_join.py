@@ -41,7 +41,7 @@ def move(run, c, load, index):
     node.stop()
     node.argv = [*argv, "--listen", address_of(c, other.name)]
     node.start()
-    run.check(node.wait_exit() == 78 and f"the address of node {other.name}" in node.output(),
+    run.check(node.wait_exit() == 78 and f"meet those of node {other.name}" in node.output(),
               "not at another's address")
     node.argv = argv
     node.start()
@@ -65,7 +65,7 @@ def refused(run, c, what, code, words, *argv, **options):
 def refusals(run, c, foreign):
     at, free = ("--join", address_of(c, "n1")), f"tcp://127.0.0.1:{free_ports(3)}"
     refused(run, c, "a name in use", 78, "the name n1 is in use", "n1", free, *at, dir="x1")
-    refused(run, c, "an address in use", 78, "is that of node n2", "x2", address_of(c, "n2"), *at)
+    refused(run, c, "an address in use", 78, "meet those of node n2", "x2", address_of(c, "n2"), *at)
     refused(run, c, "nobody there", 69, "no node answers", "x3", free, "--join", free)
     refused(run, c, "neither cluster file nor cluster", 64, "--join a cluster", "x4", free)
     foreign_node = foreign.nodes[0].argv

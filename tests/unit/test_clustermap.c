@@ -217,7 +217,8 @@ static void test_clustermap__what_cannot_be_founded_is_refused_with_a_reason(voi
     REFUSED(map->nodes[1].name[0] = 0, "node 1 has no name");
     REFUSED(map->nodes[1].address[0] = 0, "node 'n2' has no address");
     REFUSED(memcpy(map->nodes[1].address, map->nodes[0].address, ADDRESS_SIZE_MAX),
-            "nodes 'n1' and 'n2' have one address, tcp://127.0.0.1:7500");
+            "nodes 'n1' and 'n2' want the same ports: tcp://127.0.0.1:7500 and tcp://127.0.0.1:7500; "
+            "each takes three, from its own on");
     REFUSED(map->nodes[2].id = map->nodes[1].id, "nodes 'n2' and 'n3' have one id");
 }
 
@@ -587,6 +588,18 @@ static void test_clustermap__an_address_leaves_room_for_two_more_ports(void **st
         assert_false(clustermap_address_good(bad[i]));
 }
 
+static void test_clustermap__nodes_of_one_host_need_three_ports_each(void **state)
+{
+    (void)state;
+    assert_true(clustermap_addresses_meet("tcp://h:7500", "tcp://h:7500"));
+    assert_true(clustermap_addresses_meet("tcp://h:7500", "tcp://h:7502"));
+    assert_true(clustermap_addresses_meet("tcp://h:10001", "tcp://h:9999"));
+    assert_false(clustermap_addresses_meet("tcp://h:7500", "tcp://h:7503"));
+    assert_false(clustermap_addresses_meet("tcp://h:7503", "tcp://h:7500"));
+    assert_false(clustermap_addresses_meet("tcp://h:7500", "tcp://i:7500"));
+    assert_false(clustermap_addresses_meet("tcp://h:7500", "tcp://host:7500"));
+}
+
 static void test_clustermap__what_is_newer_of_the_nodes_shows_in_their_version(void **state)
 {
     struct fixture *f = *state;
@@ -625,6 +638,7 @@ int main(void)
         CASE(set_epoch_makes_a_newer_register),
         CASE(a_restarted_primarys_register_wins),
         CASE(an_address_leaves_room_for_two_more_ports),
+        CASE(nodes_of_one_host_need_three_ports_each),
         CASE(what_is_newer_of_the_nodes_shows_in_their_version),
         CASE(voters_to_come_travel_with_the_register),
         CASE(a_nodes_register_is_taken_if_it_is_newer),

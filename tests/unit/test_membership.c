@@ -240,7 +240,7 @@ static void test_membership__nobody_joins_under_anothers_name_or_address(void **
     assert_int_equal(join(1, "n2", "tcp://127.0.0.1:9000", 0x44), UINT32_MAX);
     assert_refused(STATUS_USAGE, "the name n2 is in use");
     assert_int_equal(join(1, "n4", p.nodes[0].map->nodes[2].address, 0x44), UINT32_MAX);
-    assert_refused(STATUS_USAGE, "that of node n3");
+    assert_refused(STATUS_USAGE, "meet those of node n3");
     assert_int_equal(join(1, "n4", "nowhere", 0x44), UINT32_MAX);
     assert_refused(STATUS_USAGE, "tcp://HOST:PORT");
 }
