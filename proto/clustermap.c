@@ -460,10 +460,20 @@ static bool join_prepare(struct join *join, struct clustermap_partition **ret_pa
     return join->placed != NULL && (!join->founding || *ret_partitions != NULL);
 }
 
+/* What does not decode although there is memory is the value's fault. The arena keeps its first block,
+ * and a value takes no more. */
+static enum status memory_first(struct join *join)
+{
+    arena_reset(&join->arena, ARENA_CAP);
+    return arena_alloc(&join->arena, 1) == NULL ? STATUS_NOMEMORY : STATUS_OK;
+}
+
 static enum status join_run(struct join *join)
 {
     struct clustermap_partition *partitions = NULL;
-    enum status s = check_cluster(join);
+    enum status s = memory_first(join);
+    if (s == STATUS_OK)
+        s = check_cluster(join);
     if (s == STATUS_OK)
         s = check_nodes(join);
     if (s == STATUS_OK && !join_prepare(join, &partitions))
@@ -522,10 +532,9 @@ enum status clustermap_take_partition(struct clustermap *map, uint32_t p, uint64
     for (uint32_t i = 0; i < map->nodes_count; i++)
         join.known[i] = map->nodes[i].version > 0;
     arena_init(&join.arena);
-    arena_reset(&join.arena, ARENA_CAP);
-    /* Memory first: what does not decode with it is the value's fault. */
-    enum status s = arena_alloc(&join.arena, 1) == NULL ? STATUS_NOMEMORY
-                                                        : decode_partition(&join, &r, &partition);
+    enum status s = memory_first(&join);
+    if (s == STATUS_OK)
+        s = decode_partition(&join, &r, &partition);
     arena_fini(&join.arena);
     if (s != STATUS_OK)
         return s;

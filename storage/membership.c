@@ -195,8 +195,9 @@ void membership_ended(struct core *c, uint32_t number, uint64_t version, struct 
         return;
     if (number != REGISTRY_CLUSTER)
         snprintf(name, sizeof name, "node/%u", number - REGISTRY_NODE(0));
-    if (clustermap_take(c->map, name, version, value, &changed) != STATUS_OK) {
-        core_fail(c, STATUS_CORRUPT);
+    enum status status = clustermap_take(c->map, name, version, value, &changed);
+    if (status != STATUS_OK) {
+        core_fail(c, status == STATUS_NOMEMORY ? status : STATUS_CORRUPT);
         return;
     }
     c->membership.news = c->membership.news || changed;

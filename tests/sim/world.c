@@ -404,13 +404,23 @@ struct walk {
     uint64_t keys, sum; /* of hashes: order does not matter */
 };
 
+/* Has the key of this read of an expiry one, or did it have one that passed since its value was read,
+ * just before? */
+static bool had_expiry(const struct history_item *expiry)
+{
+    const struct history_item *value = expiry - 1;
+    if (!expiry->op.has_value)
+        return value->key == expiry->key && value->op.has_value;
+    return expiry->op.value_seen.n != 0;
+}
+
 /* What has an expiry may go between the reads and the walk. */
 static bool may_go(const struct walk *walk, struct bytes key)
 {
     const struct history *h = &walk->world->history;
     for (size_t i = walk->first; i < h->count; i++) {
         char name[32];
-        if (!h->items[i].op.of_expiry || h->items[i].op.value_seen.n == 0)
+        if (!h->items[i].op.of_expiry || !had_expiry(&h->items[i]))
             continue;
         history_key(h->items[i].key, name);
         if (bytes_equal(bytes_text(name), key))
