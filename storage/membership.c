@@ -277,7 +277,7 @@ static void go_on(struct core *c)
     if (now->next_count == 0 || v.version != c->map->cluster_version ||
         driver(c) != c->options.index)
         return;
-    if (c->membership.joint_version == v.version && (read_all(c) || MUTANT(67))) {
+    if (c->membership.joint_version == v.version && (MUTANT(67) || read_all(c))) {
         struct clustermap_voters next = {.count = now->next_count};
         memcpy(next.nodes, now->next, sizeof next.nodes);
         swap_voters(c, &next);

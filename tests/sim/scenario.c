@@ -2,7 +2,9 @@
 
 #include <string.h>
 
+#include "proto/base/ensure.h"
 #include "proto/clustermap.h"
+#include "proto/codec.h"
 #include "storage/node.h"
 #include "tests/lib/disk_sim.h"
 #include "tests/sim/caller.h"
@@ -750,6 +752,53 @@ static void run_no_voters(struct world *w)
         block_all(w, w->machines[i], false);
 }
 
+/* Trap 67. Another node votes, alone, that has heard of no register since the beginning, or for long; and
+ * then a member dies. */
+static void knobs_new_voter(struct knobs *k)
+{
+    two_nodes(k);
+    k->nodes = 4;
+}
+
+static void let_vote(struct world *w, uint32_t former, uint32_t next)
+{
+    struct buffer frame;
+    buffer_init(&frame, 256);
+    ENSURE(codec_pack_voters(&(struct voters_message){1, &next}, &frame) == STATUS_OK);
+    machine_asked(w->machines[former], NETWORK_NOBODY, NETWORK_ROUTER, buffer_view(&frame));
+    buffer_fini(&frame);
+}
+
+/* It is left out: that takes a swap of the partition's register. */
+static void lose_replica(struct world *w)
+{
+    machine_end(replica(w), MACHINE_KILL);
+    world_pass(w, 2000);
+    uint64_t before = watch_committed(w->watch, 0);
+    work_and_wait(w, 0, w->knobs.clients - 1, 20);
+    if (!w->failed && watch_committed(w->watch, 0) < before + 20)
+        world_fail(w, "I18", "with other voters a member that died was not left out");
+    machine_boot(replica(w));
+    world_pass(w, 6000);
+}
+
+static void run_new_voter(struct world *w)
+{
+    const struct clustermap_partition *p = &w->map->partitions[0];
+    uint32_t former = 0, next = 0; /* the first of the three that vote at first */
+    for (int round = 0; round < 3 && !w->failed; round++) {
+        work_and_wait(w, 0, w->knobs.clients - 1, 20);
+        world_pass(w, 2000);
+        do
+            next = (next + 1) % w->knobs.nodes;
+        while (next == p->isr[0] || next == p->isr[1]);
+        let_vote(w, former, next);
+        world_pass(w, 4000);
+        lose_replica(w);
+        former = next;
+    }
+}
+
 /* Trap 65, rule R5. As before, with clocks that are right, and answers that were given before the other
  * took over and come after: they are about reads that were asked before. */
 static void knobs_late_answer(struct knobs *k)
@@ -820,6 +869,7 @@ const struct scenario scenarios[] = {
     {"stale-turn", "who leads stands still between two turns", knobs_stale_turn, run_stale_turn},
     {"no-voters", "two members hear each other, and no majority of the voters", knobs_no_voters,
      run_no_voters},
+    {"new-voter", "another node votes, and then a member dies", knobs_new_voter, run_new_voter},
     {"late-answer", "answers to who confirms reads come after another took over", knobs_late_answer,
      run_late_answer},
     {"bad-disk", "writes and syncs of the log fail", two_nodes, run_bad_disk},

@@ -68,7 +68,7 @@ static const struct {
     {64, NULL, "a read of any copy shows what is not committed"},
     {65, "late-answer", "an answer confirms reads that came after its question"},
     {66, "stalled-disk", "a primary whose disk stands still leads on"},
-    {67, NULL, "the former voters go before the new ones have every register"},
+    {67, "new-voter", "the former voters go before the new ones have every register"},
 };
 #define MUTANTS_COUNT (sizeof mutants / sizeof mutants[0])
 
