@@ -6,6 +6,7 @@
 #include <xxhash.h>
 
 #include "proto/base/ensure.h"
+#include "storage/small_file.h"
 
 #define NAME "identity"
 #define TMP_NAME "identity.tmp"
@@ -146,32 +147,11 @@ static size_t format_text(const struct identity *id, char to[static FILE_SIZE_MA
     return strlen(to);
 }
 
-/* What an earlier crash left under the temporary name goes first. */
-static enum status write_tmp(struct disk *disk, struct bytes text)
-{
-    struct disk_file *f;
-    enum status s = disk->verbs->remove(disk, TMP_NAME);
-    if (s != STATUS_OK && s != STATUS_NOTFOUND)
-        return s;
-    s = disk->verbs->open(disk, TMP_NAME, DISK_CREATE, &f, NULL);
-    if (s != STATUS_OK)
-        return s;
-    s = disk->verbs->write(f, 0, text);
-    if (s == STATUS_OK)
-        s = disk->verbs->sync(f);
-    disk->verbs->close(&f);
-    return s;
-}
-
 enum status identity_save(struct disk *disk, const struct identity *id, struct error *reterr)
 {
     char text[FILE_SIZE_MAX];
     size_t size = format_text(id, text);
-    enum status s = write_tmp(disk, bytes_of(text, size));
-    if (s == STATUS_OK)
-        s = disk->verbs->rename(disk, TMP_NAME, NAME);
-    if (s == STATUS_OK)
-        s = disk->verbs->sync_directory(disk, "");
+    enum status s = small_file_replace(disk, NAME, TMP_NAME, bytes_of(text, size));
     return s == STATUS_OK ? s : failed(reterr, s, "write");
 }
 

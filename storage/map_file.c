@@ -4,6 +4,7 @@
 #include <xxhash.h>
 
 #include "proto/codec.h"
+#include "storage/small_file.h"
 
 #define NAME          "map"
 #define TMP_NAME      "map.tmp"
@@ -64,23 +65,6 @@ enum status map_file_load(struct disk *disk, struct clustermap *map, struct erro
     return s;
 }
 
-/* What an earlier crash left under the temporary name goes first. */
-static enum status write_tmp(struct disk *disk, struct bytes content)
-{
-    struct disk_file *f;
-    enum status s = disk->verbs->remove(disk, TMP_NAME);
-    if (s != STATUS_OK && s != STATUS_NOTFOUND)
-        return s;
-    s = disk->verbs->open(disk, TMP_NAME, DISK_CREATE, &f, NULL);
-    if (s != STATUS_OK)
-        return s;
-    s = disk->verbs->write(f, 0, content);
-    if (s == STATUS_OK)
-        s = disk->verbs->sync(f);
-    disk->verbs->close(&f);
-    return s;
-}
-
 enum status map_file_save(struct disk *disk, const struct clustermap *map, struct error *reterr)
 {
     struct buffer file, frame;
@@ -94,11 +78,7 @@ enum status map_file_save(struct disk *disk, const struct clustermap *map, struc
     if (s == STATUS_OK)
         s = buffer_append(&file, buffer_view(&frame));
     if (s == STATUS_OK)
-        s = write_tmp(disk, buffer_view(&file));
-    if (s == STATUS_OK)
-        s = disk->verbs->rename(disk, TMP_NAME, NAME);
-    if (s == STATUS_OK)
-        s = disk->verbs->sync_directory(disk, "");
+        s = small_file_replace(disk, NAME, TMP_NAME, buffer_view(&file));
     buffer_fini(&frame);
     buffer_fini(&file);
     return s == STATUS_OK ? s : failed(reterr, s, "write");
