@@ -229,6 +229,15 @@ class Load(Tool):
                      f"{figures['still_ms_max']} ms, {figures['still_not_done']} without answer")
         return figures
 
+    def kill_under(self, node):
+        """Kill a node while this works, see that it goes on, and start it again."""
+        self.wait_more(500)
+        node.kill()
+        self.wait_writes(500)
+        self.wait_reads(500)
+        self.run.check(True, f"{node.name} killed: reads and writes go on")
+        node.start()
+
 
 def compare_copies(run, cluster, listing):
     """Every key of the listing, read from each node that has a copy; see copies.c."""

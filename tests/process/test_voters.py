@@ -38,14 +38,8 @@ def move_witness(run, c):
     run.check(sorted(said["voters"]) == ["n1", "n2", "n4"], "asking for what is: done at once")
 
 
-def die_and_return(run, c, load, index):
-    node = c.nodes[index]
-    load.wait_more(500)
-    node.kill()
-    load.wait_writes(500)
-    load.wait_reads(500)
-    run.check(True, f"{node.name} killed: reads and writes go on")
-    node.start()
+def die_and_return(c, load, index):
+    load.kill_under(c.nodes[index])
     wait_for(lambda: whole(c), "all is well but for n3")
 
 
@@ -60,7 +54,7 @@ def main(run):
             move_witness(run, c)
             c.nodes[2].kill()
             for index in (0, 1, 3, 1, 0):
-                die_and_return(run, c, load, index)
+                die_and_return(c, load, index)
             figures = load.finish(tell_slow=True)
         run.check(figures["still_not_done"] == 0 and
                   figures["still_ms_max"] < canary.allowed_ms(1000),

@@ -6,17 +6,6 @@ import scenario
 from scenario import Canary, Load, compare_copies
 
 
-def die_and_return(run, c, load, index):
-    node = c.nodes[index]
-    load.wait_more(500)
-    node.kill()
-    load.wait_writes(500)
-    load.wait_reads(500)
-    run.check(True, f"{node.name} killed: reads and writes go on")
-    node.start()
-    c.wait_serving()
-
-
 def main(run):
     with run.cluster(found_flags=("--weights", "n3=0")) as c:
         c.start()
@@ -27,7 +16,8 @@ def main(run):
                 Load(run, c, "--operations", "10000", "--rate", "2000", "--until-stop",
                      "--timeout", "10000", "--final", final) as load:
             for index in (2, 0, 1, 2, 1, 0):
-                die_and_return(run, c, load, index)
+                load.kill_under(c.nodes[index])
+                c.wait_serving()
             figures = load.finish(tell_slow=True)
         run.check(figures["still_not_done"] == 0 and
                   figures["still_ms_max"] < canary.allowed_ms(1000),
